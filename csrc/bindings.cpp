@@ -1,0 +1,205 @@
+// The only file that knows Python. A tensor arrives as (address, type code, sizes, strides), so
+// that one build serves every torch.
+#include <pybind11/pybind11.h>
+
+#include <vector>
+
+#include "build_info.h"
+#include "cpu/kernels.h"
+#include "inpaint/op_table.h"
+
+namespace py = pybind11;
+
+namespace inpaint {
+namespace {
+
+ParallelFor pool = nullptr;
+
+int64_t as_int(PyObject* value) {
+  const long long out = PyLong_AsLongLong(value);
+  if (out == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return out;
+}
+
+// A tuple or list of integers, read without copies.
+class Sequence {
+ public:
+  explicit Sequence(py::handle value)
+      : fast_(PySequence_Fast(value.ptr(), "expected a sequence of integers")) {
+    if (fast_ == nullptr) throw py::error_already_set();
+  }
+  ~Sequence() { Py_DECREF(fast_); }
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
+  Py_ssize_t size() const { return PySequence_Fast_GET_SIZE(fast_); }
+  PyObject* item(Py_ssize_t i) const { return PySequence_Fast_GET_ITEM(fast_, i); }
+  int64_t operator[](Py_ssize_t i) const { return as_int(item(i)); }
+
+ private:
+  PyObject* fast_;
+};
+
+TensorView view(py::handle value) {
+  TensorView out;
+  if (value.is_none()) return out;
+  const Sequence parts(value);
+  if (parts.size() != 4) throw py::value_error("a tensor is (address, type, sizes, strides)");
+  const Sequence sizes(parts.item(2)), strides(parts.item(3));
+  if (sizes.size() > kMaxDims || sizes.size() != strides.size() || sizes.size() == 0) {
+    throw py::value_error("a tensor has one to five axes");
+  }
+  out.data = PyLong_AsVoidPtr(parts.item(0));
+  if (out.data == nullptr && PyErr_Occurred()) throw py::error_already_set();
+  out.dtype = static_cast<DType>(parts[1]);
+  out.ndim = static_cast<int32_t>(sizes.size());
+  for (int i = 0; i < out.ndim; ++i) {
+    out.size[i] = sizes[i];
+    out.stride[i] = strides[i];
+  }
+  return out;
+}
+
+struct ChannelCounts {
+  std::vector<int64_t> counts;
+  explicit ChannelCounts(py::handle value) {
+    const Sequence items(value);
+    for (Py_ssize_t i = 0; i < items.size(); ++i) counts.push_back(items[i]);
+  }
+  Channels channels() const { return {counts.data(), static_cast<int64_t>(counts.size())}; }
+};
+
+Window window(py::handle kernel, py::handle stride, py::handle padding, py::handle dilation) {
+  const Sequence k(kernel), s(stride), p(padding), d(dilation);
+  Window out;
+  out.spatial = static_cast<int>(k.size());
+  if (k.size() < 1 || k.size() > kMaxSpatial || s.size() != k.size() || p.size() != k.size() ||
+      d.size() != k.size()) {
+    throw py::value_error(
+        "kernel_size, stride, padding and dilation: one number for each of one to three axes");
+  }
+  for (int i = 0; i < out.spatial; ++i) {
+    out.kernel[i] = k[i];
+    out.stride[i] = s[i];
+    out.padding[i] = p[i];
+    out.dilation[i] = d[i];
+  }
+  return out;
+}
+
+// Runs the op without the interpreter lock, and raises what it reports.
+template <class Op>
+void run(const Op& op) {
+  Status status;
+  {
+    py::gil_scoped_release release;
+    status = op();
+  }
+  if (!status.ok()) throw std::runtime_error(status.text);
+}
+
+py::dict build_info() {
+  int count = 0;
+  const char* const* names = cpu_levels(&count);
+  py::list levels;
+  for (int i = 0; i < count; ++i) levels.append(names[i]);
+  py::dict out;
+  out["compiler"] = INPAINT_BUILD_COMPILER;
+  out["flags"] = INPAINT_BUILD_FLAGS;
+  out["simd_available"] = levels;
+  out["simd"] = cpu_kernels().name;
+  out["cuda"] = INPAINT_BUILD_CUDA;
+  out["cuda_compiler"] = INPAINT_BUILD_CUDA_COMPILER;
+  out["cuda_archs"] = INPAINT_BUILD_CUDA_ARCHS;
+  out["cuda_reason"] = INPAINT_BUILD_CUDA_REASON;
+  return out;
+}
+
+}  // namespace
+}  // namespace inpaint
+
+using namespace inpaint;  // NOLINT: the module body below is nothing but its names
+
+PYBIND11_MODULE(_core, m) {
+  using H = py::handle;
+  m.attr("OP_TABLE_HASH") = hash_text(kOpTable);
+  m.def("build_info", &build_info);
+  m.def("set_parallel_for", [](uintptr_t address) {
+    pool = reinterpret_cast<ParallelFor>(address);
+  });
+  m.def("select_simd", [](const std::string& name) {
+    if (!select_cpu_level(name.c_str())) {
+      throw py::value_error("simd level '" + name + "' was not built or is not on this processor");
+    }
+  });
+
+  m.def("mask_update", [](H mask, H channels, H kernel, H stride, H padding, H dilation, double eps,
+                          H new_mask, H ratio) {
+    const ChannelCounts counts(channels);
+    const Window w = window(kernel, stride, padding, dilation);
+    const TensorView a = view(mask), b = view(new_mask), c = view(ratio);
+    run([&] { return mask_update(pool, a, counts.channels(), w, eps, b, c); });
+  });
+  m.def("apply_mask", [](H x, H mask, H channels, H out) {
+    const ChannelCounts counts(channels);
+    const TensorView a = view(x), b = view(mask), c = view(out);
+    run([&] { return apply_mask(pool, a, b, counts.channels(), c); });
+  });
+  m.def("partial_conv_epilogue", [](H y, H ratio, H new_mask, H bias) {
+    const TensorView a = view(y), b = view(ratio), c = view(new_mask), d = view(bias);
+    run([&] { return partial_conv_epilogue(pool, a, b, c, d); });
+  });
+  m.def("partial_conv_epilogue_backward",
+        [](H grad, H ratio, H new_mask, H grad_raw, H grad_bias) {
+          const TensorView a = view(grad), b = view(ratio), c = view(new_mask), d = view(grad_raw),
+                           e = view(grad_bias);
+          run([&] { return partial_conv_epilogue_backward(pool, a, b, c, d, e); });
+        });
+  m.def("region_norm_forward", [](H x, H mask, H weight, H bias, double eps, bool scale_eps,
+                                  bool instance, H y, H mean, H rstd) {
+    const TensorView a = view(x), b = view(mask), c = view(weight), d = view(bias), e = view(y),
+                     f = view(mean), g = view(rstd);
+    run([&] { return region_norm_forward(pool, a, b, c, d, eps, scale_eps, instance, e, f, g); });
+  });
+  m.def("region_norm_backward", [](H grad, H x, H mask, H weight, H mean, H rstd, bool instance,
+                                   H grad_x, H grad_weight, H grad_bias) {
+    const TensorView a = view(grad), b = view(x), c = view(mask), d = view(weight), e = view(mean),
+                     f = view(rstd), g = view(grad_x), h = view(grad_weight), i = view(grad_bias);
+    run([&] { return region_norm_backward(pool, a, b, c, d, e, f, instance, g, h, i); });
+  });
+  m.def("channel_pool", [](H x, H pooled, H argmax) {
+    const TensorView a = view(x), b = view(pooled), c = view(argmax);
+    run([&] { return channel_pool(pool, a, b, c); });
+  });
+  m.def("attention_region_norm_forward",
+        [](H x, H mask, H gamma, H beta, double eps, H y, H mean, H rstd) {
+          const TensorView a = view(x), b = view(mask), c = view(gamma), d = view(beta), e = view(y),
+                           f = view(mean), g = view(rstd);
+          run([&] { return attention_region_norm_forward(pool, a, b, c, d, eps, e, f, g); });
+        });
+  m.def("attention_region_norm_backward_maps", [](H grad, H x, H mask, H gamma, H mean, H rstd,
+                                                  H grad_gamma, H grad_beta, H sums) {
+    const TensorView a = view(grad), b = view(x), c = view(mask), d = view(gamma), e = view(mean),
+                     f = view(rstd), g = view(grad_gamma), h = view(grad_beta), i = view(sums);
+    run([&] { return attention_region_norm_backward_maps(pool, a, b, c, d, e, f, g, h, i); });
+  });
+  m.def("attention_region_norm_backward_input",
+        [](H grad, H x, H mask, H gamma, H mean, H rstd, H sums, H grad_pooled, H argmax, H grad_x) {
+          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(gamma),
+                           e = view(mean), f = view(rstd), g = view(sums), h = view(grad_pooled),
+                           i = view(argmax), j = view(grad_x);
+          run([&] {
+            return attention_region_norm_backward_input(pool, a, b, c, d, e, f, g, h, i, j);
+          });
+        });
+  m.def("cuda_mask_update",
+        [](int32_t device, uintptr_t stream, H mask, H channels, H kernel, H stride, H padding,
+           H dilation, double eps, H new_mask, H ratio) {
+          const ChannelCounts counts(channels);
+          const Window w = window(kernel, stride, padding, dilation);
+          const TensorView a = view(mask), b = view(new_mask), c = view(ratio);
+          run([&] {
+            return cuda_mask_update(device, reinterpret_cast<void*>(stream), a, counts.channels(),
+                                    w, eps, b, c);
+          });
+        });
+}

@@ -1,0 +1,309 @@
+// What the learned form of region normalization (RN_L) adds: the channel mean and maximum that its
+// attention map is made from, and a backward that gives the gradients of the per-pixel gamma and
+// beta in the pass that sums by region, and adds the gradient of mean and maximum in the pass that
+// writes grad_x.
+#include "region_norm.h"
+
+namespace inpaint {
+namespace INPAINT_SIMD {
+namespace {
+
+// torch.max's choice: the first of equal values, and a NaN before anything else.
+template <class T>
+INPAINT_INLINE bool replaces(T value, T best) {
+  return !(value <= best) && best == best;
+}
+
+template <class T>
+void pool_chunk(const RegionNormArgs& a, int64_t n, int64_t s0, int64_t count) {
+  const T* x = static_cast<const T*>(a.x) + n * a.c * a.s + s0;
+  T* __restrict mean = static_cast<T*>(a.pooled) + n * 2 * a.s + s0;
+  T* __restrict best = mean + a.s;
+  int32_t* __restrict arg = a.argmax_out + n * a.s + s0;
+  for (int64_t i = 0; i < count; ++i) {
+    mean[i] = best[i] = x[i];
+    arg[i] = 0;
+  }
+  for (int64_t c = 1; c < a.c; ++c) {
+    const T* __restrict row = x + c * a.s;
+    const int32_t channel = static_cast<int32_t>(c);
+    INPAINT_IVDEP
+    for (int64_t i = 0; i < count; ++i) {
+      const T v = row[i];
+      const bool take = replaces(v, best[i]);
+      mean[i] += v;
+      best[i] = take ? v : best[i];
+      arg[i] = take ? channel : arg[i];
+    }
+  }
+  const T channels = static_cast<T>(a.c);
+  for (int64_t i = 0; i < count; ++i) mean[i] /= channels;
+}
+
+template <class T>
+void pool_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
+  constexpr int kLanes = Lanes<T>::count;
+  const T* x = static_cast<const T*>(a.x) + (n * a.s + s) * a.c;
+  double sum = 0;
+  T best = x[0];
+  int64_t arg = 0, c = 0;
+  if (a.c >= kLanes) {
+    Vec<T> total = load(x), top = total;
+    typename Lanes<T>::Int where{}, index{};
+    for (int i = 0; i < kLanes; ++i) where[i] = index[i] = i;
+    for (c = kLanes; c + kLanes <= a.c; c += kLanes) {
+      const Vec<T> v = load(x + c);
+      index += kLanes;
+      total += v;
+      const auto take = ~(v <= top) & (top == top);
+      top = take ? v : top;
+      where = take ? index : where;
+    }
+    sum = horizontal_sum<T>(total);
+    best = top[0];
+    arg = where[0];
+    for (int i = 1; i < kLanes; ++i) {
+      const bool tie = (top[i] == best || (top[i] != top[i] && best != best)) && where[i] < arg;
+      if (replaces<T>(top[i], best) || tie) {
+        best = top[i];
+        arg = where[i];
+      }
+    }
+  }
+  for (; c < a.c; ++c) {
+    sum += static_cast<double>(x[c]);
+    if (replaces(x[c], best)) {
+      best = x[c];
+      arg = c;
+    }
+  }
+  T* pooled = static_cast<T*>(a.pooled) + n * 2 * a.s + s;
+  pooled[0] = static_cast<T>(sum / static_cast<double>(a.c));
+  pooled[a.s] = best;
+  a.argmax_out[n * a.s + s] = static_cast<int32_t>(arg);
+}
+
+template <class T>
+bool pool(const RegionNormArgs& a) {
+  if (a.channels_last) {
+    return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) pool_pixel<T>(a, p / a.s, p % a.s);
+    });
+  }
+  const int64_t chunks = (a.s + kChunk - 1) / kChunk;
+  return parallel_for(a.pool, a.n * chunks, min_of(a.s, kChunk) * a.c,
+                      [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t s0 = t % chunks * kChunk;
+      pool_chunk<T>(a, t / chunks, s0, min_of(kChunk, a.s - s0));
+    }
+  });
+}
+
+// ---- gradients of gamma and beta, and the sums by region -------------------------------------
+
+template <class T>
+void maps_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c, double sums[4]) {
+  constexpr int kLanes = Lanes<T>::count;
+  const int64_t plane = (n * a.c + c) * a.s;
+  const T* __restrict x = static_cast<const T*>(a.x) + plane;
+  const T* __restrict g = static_cast<const T*>(a.grad) + plane;
+  const T* __restrict gamma = static_cast<const T*>(a.gamma) + n * a.s;
+  T* __restrict grad_gamma = static_cast<T*>(a.grad_gamma) + n * a.s;
+  T* __restrict grad_beta = static_cast<T*>(a.grad_beta) + n * a.s;
+  const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
+      shift(table<T>(a, a.shift, n), a.c, c);
+  const Vec<T> zero{};
+  Vec<T> s0{}, p0{}, s1{}, p1{};
+  int64_t s = k.s0;
+  for (; s + kLanes <= k.s1; s += kLanes) {
+    const auto hole = load_labels<T>(k.labels + s);
+    const Vec<T> grad = load(g + s), centered = load(x + s) - mean.lanes(hole);
+    const Vec<T> normalized = centered * scale.lanes(hole) + shift.lanes(hole);
+    store(grad_gamma + s, load(grad_gamma + s) + grad * normalized);
+    store(grad_beta + s, load(grad_beta + s) + grad);
+    const Vec<T> gained = grad * (load(gamma + s) + T(1)), product = gained * centered;
+    s0 += hole ? zero : gained;
+    p0 += hole ? zero : product;
+    s1 += hole ? gained : zero;
+    p1 += hole ? product : zero;
+  }
+  sums[0] += horizontal_sum<T>(s0);
+  sums[1] += horizontal_sum<T>(p0);
+  sums[2] += horizontal_sum<T>(s1);
+  sums[3] += horizontal_sum<T>(p1);
+  for (; s < k.s1; ++s) {
+    const int r = k.labels[s];
+    const T centered = x[s] - mean.of[r];
+    grad_gamma[s] += g[s] * (centered * scale.of[r] + shift.of[r]);
+    grad_beta[s] += g[s];
+    const T gained = g[s] * (gamma[s] + T(1));
+    sums[r * 2] += static_cast<double>(gained);
+    sums[r * 2 + 1] += static_cast<double>(gained * centered);
+  }
+}
+
+template <class T>
+void maps_unit_contiguous(const RegionNormArgs& a, int64_t n, int64_t unit, double* out) {
+  for (int64_t i = 0; i < 4 * a.c; ++i) out[i] = 0;
+  const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
+  for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
+    const Chunk k = chunk_at(a, n, chunk);
+    for (int64_t s = k.s0; s < k.s1; ++s) {
+      static_cast<T*>(a.grad_gamma)[n * a.s + s] = T(0);
+      static_cast<T*>(a.grad_beta)[n * a.s + s] = T(0);
+    }
+    for (int64_t c = 0; c < a.c; ++c) {
+      double sums[4] = {0, 0, 0, 0};
+      maps_chunk<T>(a, k, n, c, sums);
+      for (int i = 0; i < 4; ++i) out[i * a.c + c] += sums[i];
+    }
+  }
+}
+
+template <class T>
+void maps_pixel(const RegionNormArgs& a, int64_t n, int64_t s, T* __restrict sum,
+                T* __restrict product) {
+  constexpr int kLanes = Lanes<T>::count;
+  const int64_t C = a.c, at = (n * a.s + s) * C;
+  const int r = a.regions.labels[n * a.regions.n_stride + s];
+  const T* x = static_cast<const T*>(a.x) + at;
+  const T* g = static_cast<const T*>(a.grad) + at;
+  const T* mean = table<T>(a, a.mean, n) + r * C;
+  const T* scale = table<T>(a, a.scale, n) + r * C;
+  const T* shift = table<T>(a, a.shift, n) + r * C;
+  sum += r * 2 * C;
+  product += r * 2 * C;
+  const T gain = static_cast<const T*>(a.gamma)[n * a.s + s] + T(1);
+  Vec<T> gammas{}, betas{};
+  int64_t c = 0;
+  for (; c + kLanes <= C; c += kLanes) {
+    const Vec<T> grad = load(g + c), centered = load(x + c) - load(mean + c);
+    gammas += grad * (centered * load(scale + c) + load(shift + c));
+    betas += grad;
+    const Vec<T> gained = grad * gain;
+    store(sum + c, load(sum + c) + gained);
+    store(product + c, load(product + c) + gained * centered);
+  }
+  double gamma_sum = horizontal_sum<T>(gammas), beta_sum = horizontal_sum<T>(betas);
+  for (; c < C; ++c) {
+    const T centered = x[c] - mean[c];
+    gamma_sum += static_cast<double>(g[c] * (centered * scale[c] + shift[c]));
+    beta_sum += static_cast<double>(g[c]);
+    sum[c] += g[c] * gain;
+    product[c] += g[c] * gain * centered;
+  }
+  static_cast<T*>(a.grad_gamma)[n * a.s + s] = static_cast<T>(gamma_sum);
+  static_cast<T*>(a.grad_beta)[n * a.s + s] = static_cast<T>(beta_sum);
+}
+
+template <class T>
+bool maps(const RegionNormArgs& a) {
+  const int64_t units = units_of(a), row = 4 * a.c;
+  return parallel_for(a.pool, a.n * units, min_of(a.s, kChunk * kUnitChunks) * a.c,
+                      [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t n = t / units, unit = t % units;
+      double* __restrict out = a.partials + t * row;
+      if (!a.channels_last) {
+        maps_unit_contiguous<T>(a, n, unit, out);
+        continue;
+      }
+      T* acc = reinterpret_cast<T*>(a.partials + (a.n * units + t) * row);
+      for (int64_t i = 0; i < row; ++i) out[i] = 0, acc[i] = T(0);
+      const int64_t s1 = min_of((unit + 1) * kUnitChunks * kChunk, a.s);
+      for (int64_t s = unit * kUnitChunks * kChunk; s < s1;) {
+        const int64_t stop = min_of(s + kFlush, s1);
+        for (; s < stop; ++s) maps_pixel<T>(a, n, s, acc, acc + a.c);
+        for (int64_t i = 0; i < row; ++i) {
+          out[i] += static_cast<double>(acc[i]);
+          acc[i] = T(0);
+        }
+      }
+    }
+  });
+}
+
+// ---- gradient of the input -------------------------------------------------------------------
+
+template <class T>
+void input_chunk(const RegionNormArgs& a, int64_t n, int64_t c, int64_t s0, int64_t s1) {
+  const int64_t plane = (n * a.c + c) * a.s;
+  const T* __restrict x = static_cast<const T*>(a.x) + plane;
+  const T* __restrict g = static_cast<const T*>(a.grad) + plane;
+  T* __restrict out = static_cast<T*>(a.out) + plane;
+  const uint8_t* __restrict labels = a.regions.labels + n * a.regions.n_stride;
+  const T* __restrict gamma = static_cast<const T*>(a.gamma) + n * a.s;
+  const T* __restrict grad_mean = static_cast<const T*>(a.grad_pooled) + n * 2 * a.s;
+  const T* __restrict grad_max = grad_mean + a.s;
+  const int32_t* __restrict argmax = a.argmax + n * a.s;
+  const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
+      k1(table<T>(a, a.k1, n), a.c, c), k2(table<T>(a, a.k2, n), a.c, c);
+  const T share = T(1) / static_cast<T>(a.c);
+  const int32_t channel = static_cast<int32_t>(c);
+  INPAINT_IVDEP
+  for (int64_t s = s0; s < s1; ++s) {
+    const bool hole = labels[s] != 0;
+    const T gained = g[s] * (gamma[s] + T(1));
+    const T centered = x[s] - (hole ? mean.of[1] : mean.of[0]);
+    const T through_norm =
+        (hole ? scale.of[1] : scale.of[0]) *
+        (gained - (hole ? k1.of[1] : k1.of[0]) - centered * (hole ? k2.of[1] : k2.of[0]));
+    out[s] = through_norm + grad_mean[s] * share + (argmax[s] == channel ? grad_max[s] : T(0));
+  }
+}
+
+template <class T>
+void input_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
+  const int64_t C = a.c, at = (n * a.s + s) * C;
+  const int r = a.regions.labels[n * a.regions.n_stride + s];
+  const T* __restrict x = static_cast<const T*>(a.x) + at;
+  const T* __restrict g = static_cast<const T*>(a.grad) + at;
+  T* __restrict out = static_cast<T*>(a.out) + at;
+  const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
+  const T* __restrict scale = table<T>(a, a.scale, n) + r * C;
+  const T* __restrict k1 = table<T>(a, a.k1, n) + r * C;
+  const T* __restrict k2 = table<T>(a, a.k2, n) + r * C;
+  const T gain = static_cast<const T*>(a.gamma)[n * a.s + s] + T(1);
+  const T* pooled = static_cast<const T*>(a.grad_pooled) + n * 2 * a.s + s;
+  const T from_mean = pooled[0] / static_cast<T>(C);
+  INPAINT_IVDEP
+  for (int64_t c = 0; c < C; ++c) {
+    out[c] = scale[c] * (g[c] * gain - k1[c] - (x[c] - mean[c]) * k2[c]) + from_mean;
+  }
+  out[a.argmax[n * a.s + s]] += pooled[a.s];
+}
+
+template <class T>
+bool input(const RegionNormArgs& a) {
+  if (a.channels_last) {
+    return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) input_pixel<T>(a, p / a.s, p % a.s);
+    });
+  }
+  const int64_t chunks = a.regions.chunks;
+  return parallel_for(a.pool, a.n * a.c * chunks, min_of(a.s, kChunk),
+                      [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t plane = t / chunks, s0 = t % chunks * kChunk;
+      input_chunk<T>(a, plane / a.c, plane % a.c, s0, min_of(s0 + kChunk, a.s));
+    }
+  });
+}
+
+}  // namespace
+
+bool channel_pool(const RegionNormArgs& a) {
+  return a.dtype == DType::kFloat64 ? pool<double>(a) : pool<float>(a);
+}
+
+bool attention_backward_maps(const RegionNormArgs& a) {
+  return a.dtype == DType::kFloat64 ? maps<double>(a) : maps<float>(a);
+}
+
+bool attention_backward_input(const RegionNormArgs& a) {
+  return a.dtype == DType::kFloat64 ? input<double>(a) : input<float>(a);
+}
+
+}  // namespace INPAINT_SIMD
+}  // namespace inpaint

@@ -1,0 +1,134 @@
+// The table of CPU kernels. Each file under cpu/ is compiled once per instruction set (macro
+// INPAINT_SIMD names it) into its own namespace; dispatch.cpp picks one table at run time.
+// Arguments have been checked (ops/): pointers are dense, orders agree.
+//
+// Kernel files must not call inline functions of the standard library: the linker may keep the
+// copy compiled for AVX-512 and hand it to a machine that has none.
+#pragma once
+
+#include <cstdint>
+
+#include "inpaint/parallel.h"
+#include "inpaint/tensor_view.h"
+
+namespace inpaint {
+
+struct MaskUpdateArgs {
+  ParallelFor pool;
+  const void* mask;
+  DType mask_dtype;
+  int64_t mask_stride[5];     // n, group, and three spatial axes, in elements
+  int64_t n, groups;
+  const int64_t* counts;      // channels of each plane
+  double cells;               // K
+  double eps;
+  int64_t size[3], out[3], kernel[3], stride[3], padding[3], dilation[3];
+  void* new_mask;             // mask_dtype
+  void* ratio;                // ratio_dtype
+  DType ratio_dtype;
+  void* sums;                 // n * size, ratio_dtype: planes summed over groups; unused if groups == 1
+  void* rows;                 // n * out[0] * out[1] * (size[2] + 2 * padding[2]), ratio_dtype
+};
+
+struct ApplyMaskArgs {
+  ParallelFor pool;
+  const void* x;
+  void* out;
+  DType dtype;
+  const void* mask;
+  DType mask_dtype;           // bool, or dtype
+  int64_t mask_n_stride;
+  bool mask_per_element;      // channels-last x with a channels-last mask of all its channels
+  const int64_t* counts;
+  int64_t groups;
+  int64_t n, c, s;
+  bool channels_last;
+};
+
+struct EpilogueArgs {
+  ParallelFor pool;
+  DType dtype;
+  const void* grad;           // backward only
+  void* y;                    // forward: in place; backward: grad_raw
+  const void* ratio;          // dtype
+  const void* new_mask;       // dtype
+  int64_t ratio_n_stride, mask_n_stride;
+  const void* bias;           // forward; may be null
+  void* grad_bias;            // backward; may be null
+  double* partials;           // backward with bias: epilogue_units() * c
+  int64_t n, c, s;
+  bool channels_last;
+};
+
+// The regions of a batch of pixels, made once per call from the mask (one channel of work).
+struct Regions {
+  const uint8_t* labels;      // n * s (or s, if shared): 0 valid, 1 hole
+  int64_t n_stride;
+  // For each chunk of kChunk pixels of each image: pixels and first pixel of each region.
+  const int32_t* counts;      // (n or 1) * chunks * 2
+  const int32_t* first;       // (n or 1) * chunks * 2
+  int64_t chunk_n_stride;     // 0 if shared
+  int64_t chunks;             // per image
+};
+
+constexpr int64_t kChunk = 1024;  // pixels summed in the tensor's own precision before float64 takes over
+
+struct RegionNormArgs {
+  ParallelFor pool;
+  DType dtype;
+  Regions regions;
+  const void* x;
+  const void* grad;
+  void* out;                  // y or grad_x
+  int64_t n, c, s;
+  bool channels_last;
+  // Per statistics group (1, or n with instance statistics), region and channel, in dtype:
+  const void* mean;
+  const void* scale;          // forward: weight * rstd; backward: the same
+  const void* shift;          // forward: bias
+  const void* k1;             // backward: mean of the gradient
+  const void* k2;             // backward: rstd^2 * mean of gradient * (x - mean)
+  int64_t stat_n_stride;      // 2 * c with instance statistics, else 0
+  // Per pixel (attention form), (n, 1, s) in dtype, or null:
+  const void* gamma;
+  const void* beta;
+  void* grad_gamma;
+  void* grad_beta;
+  const void* grad_pooled;    // (n, 2, s)
+  const int32_t* argmax;
+  // Reductions leave one row per unit, (2 regions, 2 values, c): forward mean and m2, backward the
+  // sums of g and g * (x - mean). Channels-last scratch lies behind: see partial_rows.
+  double* partials;
+  // Channel pool:
+  void* pooled;               // (n, 2, s)
+  int32_t* argmax_out;
+};
+
+constexpr int64_t kUnitChunks = 4;  // chunks of one unit of a reduction, for every thread count
+
+struct CpuKernels {
+  const char* name;
+  bool (*mask_update)(const MaskUpdateArgs&);
+  bool (*apply_mask)(const ApplyMaskArgs&);
+  bool (*epilogue)(const EpilogueArgs&);
+  bool (*epilogue_backward)(const EpilogueArgs&);
+  bool (*region_statistics)(const RegionNormArgs&);
+  bool (*region_apply)(const RegionNormArgs&);
+  bool (*region_backward_sums)(const RegionNormArgs&);
+  bool (*region_backward_apply)(const RegionNormArgs&);
+  bool (*channel_pool)(const RegionNormArgs&);
+  bool (*attention_backward_maps)(const RegionNormArgs&);
+  bool (*attention_backward_input)(const RegionNormArgs&);
+};
+
+constexpr int64_t kEpilogueUnit = 4096;  // pixels of one unit of the bias gradient
+inline int64_t epilogue_units(int64_t n, int64_t s) {
+  return n * ((s + kEpilogueUnit - 1) / kEpilogueUnit);
+}
+
+// The table in use, and the names of those that this machine could run, best first.
+const CpuKernels& cpu_kernels();
+const char* const* cpu_levels(int* count);
+bool select_cpu_level(const char* name);
+
+}  // namespace inpaint

@@ -1,0 +1,138 @@
+// Window sums of the mask: one row of vertical sums at a time, then the horizontal taps. Plain
+// additions rather than running sums: a binary mask is counted exactly, an empty window is 0.
+#include "simd.h"
+
+namespace inpaint {
+namespace INPAINT_SIMD {
+namespace {
+
+template <class M, class T>
+INPAINT_INLINE T mask_value(M m) {
+  return static_cast<T>(m);
+}
+template <>
+INPAINT_INLINE float mask_value<uint8_t, float>(uint8_t m) {
+  return m != 0 ? 1.0f : 0.0f;
+}
+template <>
+INPAINT_INLINE double mask_value<uint8_t, double>(uint8_t m) {
+  return m != 0 ? 1.0 : 0.0;
+}
+
+template <class M, class T>
+INPAINT_INLINE void add_row(T* __restrict acc, const M* __restrict row, int64_t stride, int64_t w,
+                            T weight) {
+  if (stride == 1) {
+    INPAINT_IVDEP
+    for (int64_t i = 0; i < w; ++i) acc[i] += mask_value<M, T>(row[i]) * weight;
+  } else {
+    for (int64_t i = 0; i < w; ++i) acc[i] += mask_value<M, T>(row[i * stride]) * weight;
+  }
+}
+
+// Planes (n, groups, row) -> one weighted plane.
+template <class M, class T>
+void sum_groups(const MaskUpdateArgs& a, int64_t task, T* __restrict out) {
+  const int64_t h = task % a.size[1];
+  const int64_t d = task / a.size[1] % a.size[0];
+  const int64_t n = task / (a.size[1] * a.size[0]);
+  const M* base = static_cast<const M*>(a.mask) + n * a.mask_stride[0] + d * a.mask_stride[2] +
+                  h * a.mask_stride[3];
+  const int64_t w = a.size[2];
+  for (int64_t i = 0; i < w; ++i) out[i] = T(0);
+  if (a.mask_stride[1] == 1 && a.groups > 1) {  // channels last: one pixel's channels are together
+    for (int64_t i = 0; i < w; ++i) {
+      const M* pixel = base + i * a.mask_stride[4];
+      T sum = 0;
+      for (int64_t g = 0; g < a.groups; ++g) {
+        sum += mask_value<M, T>(pixel[g]) * static_cast<T>(a.counts[g]);
+      }
+      out[i] = sum;
+    }
+    return;
+  }
+  for (int64_t g = 0; g < a.groups; ++g) {
+    add_row<M, T>(out, base + g * a.mask_stride[1], a.mask_stride[4], w,
+                  static_cast<T>(a.counts[g]));
+  }
+}
+
+template <class M, class T, class Source>
+void window_row(const MaskUpdateArgs& a, int64_t task, const Source* source,
+                const int64_t* stride, T weight) {
+  const int64_t oh = task % a.out[1];
+  const int64_t od = task / a.out[1] % a.out[0];
+  const int64_t n = task / (a.out[1] * a.out[0]);
+  const int64_t pad = a.padding[2], width = a.size[2] + 2 * pad;
+  T* __restrict row = static_cast<T*>(a.rows) + task * width;
+  for (int64_t i = 0; i < width; ++i) row[i] = T(0);
+
+  const int64_t d0 = od * a.stride[0] - a.padding[0], h0 = oh * a.stride[1] - a.padding[1];
+  int64_t kd0, kd1, kh0, kh1;
+  taps_inside(d0, a.dilation[0], a.kernel[0], a.size[0], &kd0, &kd1);
+  taps_inside(h0, a.dilation[1], a.kernel[1], a.size[1], &kh0, &kh1);
+  for (int64_t kd = kd0; kd < kd1; ++kd) {
+    for (int64_t kh = kh0; kh < kh1; ++kh) {
+      const Source* line = source + n * stride[0] + (d0 + kd * a.dilation[0]) * stride[1] +
+                           (h0 + kh * a.dilation[1]) * stride[2];
+      add_row<Source, T>(row + pad, line, stride[3], a.size[2], weight);
+    }
+  }
+  M* __restrict new_mask = static_cast<M*>(a.new_mask) + task * a.out[2];
+  T* __restrict ratio = static_cast<T*>(a.ratio) + task * a.out[2];
+  const T cells = static_cast<T>(a.cells), eps = static_cast<T>(a.eps);
+  for (int64_t ow = 0; ow < a.out[2]; ++ow) {
+    T sum = 0;
+    const T* taps = row + ow * a.stride[2];
+    for (int64_t k = 0; k < a.kernel[2]; ++k) sum += taps[k * a.dilation[2]];
+    new_mask[ow] = static_cast<M>(sizeof(M) == 1 ? T(sum > T(0)) : updated_mask(sum));
+    ratio[ow] = window_ratio(sum, cells, eps);
+  }
+}
+
+template <class M, class T>
+bool run(const MaskUpdateArgs& a) {
+  const bool grouped = a.groups > 1;
+  T* sums = static_cast<T*>(a.sums);
+  const int64_t w = a.size[2];
+  bool ok = true;
+  if (grouped) {
+    ok = parallel_for(a.pool, a.n * a.size[0] * a.size[1], w * a.groups,
+                      [&](int64_t begin, int64_t end) {
+                        for (int64_t t = begin; t < end; ++t) sum_groups<M, T>(a, t, sums + t * w);
+                      });
+  }
+  const int64_t taps = a.kernel[0] * a.kernel[1] + a.kernel[2];
+  const int64_t dense[4] = {a.size[0] * a.size[1] * w, a.size[1] * w, w, 1};
+  const int64_t strided[4] = {a.mask_stride[0], a.mask_stride[2], a.mask_stride[3],
+                              a.mask_stride[4]};
+  return ok && parallel_for(a.pool, a.n * a.out[0] * a.out[1], w * taps,
+                            [&](int64_t begin, int64_t end) {
+                              for (int64_t t = begin; t < end; ++t) {
+                                if (grouped) {
+                                  window_row<M, T, T>(a, t, sums, dense, T(1));
+                                } else {
+                                  window_row<M, T, M>(a, t, static_cast<const M*>(a.mask), strided,
+                                                      static_cast<T>(a.counts[0]));
+                                }
+                              }
+                            });
+}
+
+template <class M>
+bool run_ratio(const MaskUpdateArgs& a) {
+  return a.ratio_dtype == DType::kFloat64 ? run<M, double>(a) : run<M, float>(a);
+}
+
+}  // namespace
+
+bool mask_update(const MaskUpdateArgs& a) {
+  switch (a.mask_dtype) {
+    case DType::kBool: return run_ratio<uint8_t>(a);
+    case DType::kFloat64: return run_ratio<double>(a);
+    default: return run_ratio<float>(a);
+  }
+}
+
+}  // namespace INPAINT_SIMD
+}  // namespace inpaint

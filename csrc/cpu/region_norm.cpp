@@ -1,0 +1,398 @@
+// Region normalization with binary regions: one pass of statistics, one that applies them, and two
+// for the gradient. Each region's values are summed directly (never the total minus the other
+// region) around a shift taken from the region itself, in blocks merged in order.
+#include "region_norm.h"
+
+namespace inpaint {
+namespace INPAINT_SIMD {
+namespace {
+
+// ---- statistics ------------------------------------------------------------------------------
+
+template <class T>
+void chunk_moments(const Chunk& k, const T* x, Moments moments[2]) {
+  constexpr int kLanes = Lanes<T>::count;
+  const T shift[2] = {k.count[0] ? x[k.first[0]] : T(0), k.count[1] ? x[k.first[1]] : T(0)};
+  const int only = k.only();
+  double sum[2] = {0, 0}, squares[2] = {0, 0};
+  int64_t s = k.s0;
+  if (only >= 0) {
+    const Vec<T> center = splat<T>(shift[only]);
+    Vec<T> s0{}, q0{};
+    for (; s + kLanes <= k.s1; s += kLanes) {
+      const Vec<T> d = load(x + s) - center;
+      s0 += d;
+      q0 += d * d;
+    }
+    sum[only] = horizontal_sum<T>(s0);
+    squares[only] = horizontal_sum<T>(q0);
+  } else {
+    const Vec<T> zero{}, center0 = splat<T>(shift[0]), center1 = splat<T>(shift[1]);
+    Vec<T> s0{}, q0{}, s1{}, q1{};
+    for (; s + kLanes <= k.s1; s += kLanes) {
+      const Vec<T> v = load(x + s);
+      const auto hole = load_labels<T>(k.labels + s);
+      const Vec<T> d0 = hole ? zero : v - center0, d1 = hole ? v - center1 : zero;
+      s0 += d0;
+      q0 += d0 * d0;
+      s1 += d1;
+      q1 += d1 * d1;
+    }
+    sum[0] = horizontal_sum<T>(s0);
+    squares[0] = horizontal_sum<T>(q0);
+    sum[1] = horizontal_sum<T>(s1);
+    squares[1] = horizontal_sum<T>(q1);
+  }
+  for (; s < k.s1; ++s) {
+    const int r = k.labels[s];
+    const double d = static_cast<double>(x[s] - shift[r]);
+    sum[r] += d;
+    squares[r] += d * d;
+  }
+  for (int r = 0; r < 2; ++r) {
+    merge_moments(&moments[r], moments_from_shifted(k.count[r], static_cast<double>(shift[r]),
+                                                    sum[r], squares[r]));
+  }
+}
+
+template <class T>
+bool statistics_contiguous(const RegionNormArgs& a) {
+  const int64_t units = units_of(a);
+  return parallel_for(a.pool, a.n * units * a.c, min_of(a.s, kChunk * kUnitChunks),
+                      [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t unit = t % units, plane = t / units, n = plane / a.c, c = plane % a.c;
+      const T* x = static_cast<const T*>(a.x) + plane * a.s;
+      Moments moments[2];
+      const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
+      for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
+        chunk_moments<T>(chunk_at(a, n, chunk), x, moments);
+      }
+      double* out = a.partials + (n * units + unit) * 4 * a.c;
+      for (int r = 0; r < 2; ++r) {
+        out[(r * 2 + 0) * a.c + c] = moments[r].mean;
+        out[(r * 2 + 1) * a.c + c] = moments[r].m2;
+      }
+    }
+  });
+}
+
+template <class T>
+void flush(T* __restrict acc, double* __restrict sums, int64_t count) {
+  INPAINT_IVDEP
+  for (int64_t i = 0; i < count; ++i) {
+    sums[i] += static_cast<double>(acc[i]);
+    acc[i] = T(0);
+  }
+}
+
+template <class T>
+INPAINT_INLINE void add_pixel(const T* __restrict x, const T* __restrict shift, T* __restrict sum,
+                              T* __restrict squares, int64_t c_count) {
+  INPAINT_IVDEP
+  for (int64_t c = 0; c < c_count; ++c) {
+    const T d = x[c] - shift[c];
+    sum[c] += d;
+    squares[c] += d * d;
+  }
+}
+
+// `acc` and `sums` hold [region][sum, squares][channel].
+template <class T>
+void statistics_unit(const RegionNormArgs& a, int64_t n, int64_t unit, T* acc, double* sums,
+                     double* out) {
+  const int64_t C = a.c;
+  const T* x = static_cast<const T*>(a.x) + n * a.s * C;
+  double counts[2] = {0, 0};
+  const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
+  for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
+    const Chunk k = chunk_at(a, n, chunk);
+    const T* shift[2] = {x + k.first[0] * C, x + k.first[1] * C};
+    for (int64_t i = 0; i < 4 * C; ++i) sums[i] = 0;
+    for (int64_t s = k.s0; s < k.s1;) {
+      const int64_t stop = min_of(s + kFlush, k.s1);
+      for (; s < stop; ++s) {
+        const int r = k.labels[s];
+        add_pixel<T>(x + s * C, shift[r], acc + r * 2 * C, acc + (r * 2 + 1) * C, C);
+      }
+      flush(acc, sums, 4 * C);
+    }
+    for (int r = 0; r < 2; ++r) {
+      for (int64_t c = 0; c < C; ++c) {
+        Moments m{counts[r], out[r * 2 * C + c], out[(r * 2 + 1) * C + c]};
+        merge_moments(&m, moments_from_shifted(k.count[r], static_cast<double>(shift[r][c]),
+                                               sums[r * 2 * C + c], sums[(r * 2 + 1) * C + c]));
+        out[r * 2 * C + c] = m.mean;
+        out[(r * 2 + 1) * C + c] = m.m2;
+      }
+      counts[r] += k.count[r];
+    }
+  }
+}
+
+// Runs body(n, unit, acc, sums, partial row) over the units of a channels-last tensor, with cleared
+// accumulators. The scratch lies behind the partial rows, one piece for each unit.
+template <class T, class Body>
+bool channels_last_units(const RegionNormArgs& a, const Body& body) {
+  const int64_t units = units_of(a), row = 4 * a.c;
+  return parallel_for(a.pool, a.n * units, min_of(a.s, kChunk * kUnitChunks) * a.c,
+                      [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      double* out = a.partials + t * row;
+      double* sums = a.partials + (a.n * units + t * 2) * row;
+      T* acc = reinterpret_cast<T*>(sums + row);
+      for (int64_t i = 0; i < row; ++i) out[i] = 0, sums[i] = 0, acc[i] = T(0);
+      body(t / units, t % units, acc, sums, out);
+    }
+  });
+}
+
+template <class T>
+bool statistics(const RegionNormArgs& a) {
+  if (!a.channels_last) return statistics_contiguous<T>(a);
+  return channels_last_units<T>(a, [&](int64_t n, int64_t unit, T* acc, double* sums, double* out) {
+    statistics_unit<T>(a, n, unit, acc, sums, out);
+  });
+}
+
+// ---- apply -----------------------------------------------------------------------------------
+
+// kMaps: gamma and beta per pixel on top of the normalized value.
+template <class T, bool kMaps>
+void apply_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c) {
+  constexpr int kLanes = Lanes<T>::count;
+  const T* __restrict x = static_cast<const T*>(a.x) + (n * a.c + c) * a.s;
+  T* __restrict y = static_cast<T*>(a.out) + (n * a.c + c) * a.s;
+  const T* gamma = kMaps ? static_cast<const T*>(a.gamma) + n * a.s : nullptr;
+  const T* beta = kMaps ? static_cast<const T*>(a.beta) + n * a.s : nullptr;
+  const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
+      shift(table<T>(a, a.shift, n), a.c, c);
+  const int only = k.only();
+  int64_t s = k.s0;
+  for (; s + kLanes <= k.s1; s += kLanes) {
+    const Vec<T> v = load(x + s);
+    Vec<T> out;
+    if (only >= 0) {
+      out = (v - mean.of[only]) * scale.of[only] + shift.of[only];
+    } else {
+      const auto hole = load_labels<T>(k.labels + s);
+      out = (v - mean.lanes(hole)) * scale.lanes(hole) + shift.lanes(hole);
+    }
+    if (kMaps) out = out * (load(gamma + s) + T(1)) + load(beta + s);
+    store(y + s, out);
+  }
+  for (; s < k.s1; ++s) {
+    const int r = k.labels[s];
+    T out = (x[s] - mean.of[r]) * scale.of[r] + shift.of[r];
+    if (kMaps) out = out * (gamma[s] + T(1)) + beta[s];
+    y[s] = out;
+  }
+}
+
+template <class T, bool kMaps>
+void apply_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
+  const int64_t C = a.c, at = (n * a.s + s) * C;
+  const T* __restrict x = static_cast<const T*>(a.x) + at;
+  T* __restrict y = static_cast<T*>(a.out) + at;
+  const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
+  const T* __restrict scale = table<T>(a, a.scale, n) + r * C;
+  const T* __restrict shift = table<T>(a, a.shift, n) + r * C;
+  const T gain = kMaps ? static_cast<const T*>(a.gamma)[n * a.s + s] + T(1) : T(1);
+  const T offset = kMaps ? static_cast<const T*>(a.beta)[n * a.s + s] : T(0);
+  INPAINT_IVDEP
+  for (int64_t c = 0; c < C; ++c) {
+    const T out = (x[c] - mean[c]) * scale[c] + shift[c];
+    y[c] = kMaps ? out * gain + offset : out;
+  }
+}
+
+// body(chunk, n, c) for each plane's chunks, or pixel(n, s, label) for each pixel.
+template <class ChunkBody, class PixelBody>
+bool for_all(const RegionNormArgs& a, const ChunkBody& chunk_body, const PixelBody& pixel_body) {
+  if (!a.channels_last) {
+    const int64_t chunks = a.regions.chunks;
+    return parallel_for(a.pool, a.n * a.c * chunks, min_of(a.s, kChunk),
+                        [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t plane = t / chunks, n = plane / a.c;
+        chunk_body(chunk_at(a, n, t % chunks), n, plane % a.c);
+      }
+    });
+  }
+  return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t n = p / a.s, s = p % a.s;
+      pixel_body(n, s, a.regions.labels[n * a.regions.n_stride + s]);
+    }
+  });
+}
+
+template <class T, bool kMaps>
+bool apply(const RegionNormArgs& a) {
+  return for_all(
+      a, [&](const Chunk& k, int64_t n, int64_t c) { apply_chunk<T, kMaps>(a, k, n, c); },
+      [&](int64_t n, int64_t s, int r) { apply_pixel<T, kMaps>(a, n, s, r); });
+}
+
+// ---- backward, plain form --------------------------------------------------------------------
+
+// Sums of g and of g * (x - mean), by region.
+template <class T>
+void chunk_sums(const Chunk& k, const T* x, const T* g, const Choice<T>& mean, double out[4]) {
+  constexpr int kLanes = Lanes<T>::count;
+  const int only = k.only();
+  int64_t s = k.s0;
+  if (only >= 0) {
+    Vec<T> s0{}, p0{};
+    for (; s + kLanes <= k.s1; s += kLanes) {
+      const Vec<T> grad = load(g + s);
+      s0 += grad;
+      p0 += grad * (load(x + s) - mean.of[only]);
+    }
+    out[only * 2] += horizontal_sum<T>(s0);
+    out[only * 2 + 1] += horizontal_sum<T>(p0);
+  } else {
+    const Vec<T> zero{};
+    Vec<T> s0{}, p0{}, s1{}, p1{};
+    for (; s + kLanes <= k.s1; s += kLanes) {
+      const auto hole = load_labels<T>(k.labels + s);
+      const Vec<T> grad = load(g + s), product = grad * (load(x + s) - mean.lanes(hole));
+      s0 += hole ? zero : grad;
+      p0 += hole ? zero : product;
+      s1 += hole ? grad : zero;
+      p1 += hole ? product : zero;
+    }
+    out[0] += horizontal_sum<T>(s0);
+    out[1] += horizontal_sum<T>(p0);
+    out[2] += horizontal_sum<T>(s1);
+    out[3] += horizontal_sum<T>(p1);
+  }
+  for (; s < k.s1; ++s) {
+    const int r = k.labels[s];
+    out[r * 2] += static_cast<double>(g[s]);
+    out[r * 2 + 1] += static_cast<double>(g[s] * (x[s] - mean.of[r]));
+  }
+}
+
+template <class T>
+void sums_unit(const RegionNormArgs& a, int64_t n, int64_t unit, T* acc, double* out) {
+  const int64_t C = a.c, base = n * a.s * C;
+  const uint8_t* labels = a.regions.labels + n * a.regions.n_stride;
+  const int64_t s1 = min_of((unit + 1) * kUnitChunks * kChunk, a.s);
+  for (int64_t s = unit * kUnitChunks * kChunk; s < s1;) {
+    const int64_t stop = min_of(s + kFlush, s1);
+    for (; s < stop; ++s) {
+      const int r = labels[s];
+      const T* __restrict x = static_cast<const T*>(a.x) + base + s * C;
+      const T* __restrict g = static_cast<const T*>(a.grad) + base + s * C;
+      const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
+      T* __restrict sum = acc + r * 2 * C;
+      T* __restrict product = sum + C;
+      INPAINT_IVDEP
+      for (int64_t c = 0; c < C; ++c) {
+        sum[c] += g[c];
+        product[c] += g[c] * (x[c] - mean[c]);
+      }
+    }
+    flush(acc, out, 4 * C);
+  }
+}
+
+template <class T>
+bool backward_sums(const RegionNormArgs& a) {
+  if (a.channels_last) {
+    return channels_last_units<T>(a, [&](int64_t n, int64_t unit, T* acc, double*, double* out) {
+      sums_unit<T>(a, n, unit, acc, out);
+    });
+  }
+  const int64_t units = units_of(a);
+  return parallel_for(a.pool, a.n * units * a.c, min_of(a.s, kChunk * kUnitChunks),
+                      [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t unit = t % units, plane = t / units, n = plane / a.c, c = plane % a.c;
+      const Choice<T> mean(table<T>(a, a.mean, n), a.c, c);
+      double sums[4] = {0, 0, 0, 0};
+      const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
+      for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
+        chunk_sums<T>(chunk_at(a, n, chunk), static_cast<const T*>(a.x) + plane * a.s,
+                      static_cast<const T*>(a.grad) + plane * a.s, mean, sums);
+      }
+      double* out = a.partials + (n * units + unit) * 4 * a.c;
+      for (int i = 0; i < 4; ++i) out[i * a.c + c] = sums[i];
+    }
+  });
+}
+
+// grad_x = scale * (g - k1 - (x - mean) * k2)
+template <class T>
+void backward_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c) {
+  constexpr int kLanes = Lanes<T>::count;
+  const int64_t plane = (n * a.c + c) * a.s;
+  const T* __restrict x = static_cast<const T*>(a.x) + plane;
+  const T* __restrict g = static_cast<const T*>(a.grad) + plane;
+  T* __restrict out = static_cast<T*>(a.out) + plane;
+  const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
+      k1(table<T>(a, a.k1, n), a.c, c), k2(table<T>(a, a.k2, n), a.c, c);
+  const int only = k.only();
+  int64_t s = k.s0;
+  for (; s + kLanes <= k.s1; s += kLanes) {
+    const Vec<T> v = load(x + s), grad = load(g + s);
+    if (only >= 0) {
+      store(out + s, scale.of[only] *
+                         (grad - k1.of[only] - (v - mean.of[only]) * k2.of[only]));
+    } else {
+      const auto hole = load_labels<T>(k.labels + s);
+      store(out + s, scale.lanes(hole) *
+                         (grad - k1.lanes(hole) - (v - mean.lanes(hole)) * k2.lanes(hole)));
+    }
+  }
+  for (; s < k.s1; ++s) {
+    const int r = k.labels[s];
+    out[s] = scale.of[r] * (g[s] - k1.of[r] - (x[s] - mean.of[r]) * k2.of[r]);
+  }
+}
+
+template <class T>
+void backward_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
+  const int64_t C = a.c, at = (n * a.s + s) * C;
+  const T* __restrict x = static_cast<const T*>(a.x) + at;
+  const T* __restrict g = static_cast<const T*>(a.grad) + at;
+  T* __restrict out = static_cast<T*>(a.out) + at;
+  const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
+  const T* __restrict scale = table<T>(a, a.scale, n) + r * C;
+  const T* __restrict k1 = table<T>(a, a.k1, n) + r * C;
+  const T* __restrict k2 = table<T>(a, a.k2, n) + r * C;
+  INPAINT_IVDEP
+  for (int64_t c = 0; c < C; ++c) {
+    out[c] = scale[c] * (g[c] - k1[c] - (x[c] - mean[c]) * k2[c]);
+  }
+}
+
+template <class T>
+bool backward_apply(const RegionNormArgs& a) {
+  return for_all(
+      a, [&](const Chunk& k, int64_t n, int64_t c) { backward_chunk<T>(a, k, n, c); },
+      [&](int64_t n, int64_t s, int r) { backward_pixel<T>(a, n, s, r); });
+}
+
+}  // namespace
+
+bool region_statistics(const RegionNormArgs& a) {
+  return a.dtype == DType::kFloat64 ? statistics<double>(a) : statistics<float>(a);
+}
+
+bool region_apply(const RegionNormArgs& a) {
+  if (a.dtype == DType::kFloat64) return a.gamma ? apply<double, true>(a) : apply<double, false>(a);
+  return a.gamma ? apply<float, true>(a) : apply<float, false>(a);
+}
+
+bool region_backward_sums(const RegionNormArgs& a) {
+  return a.dtype == DType::kFloat64 ? backward_sums<double>(a) : backward_sums<float>(a);
+}
+
+bool region_backward_apply(const RegionNormArgs& a) {
+  return a.dtype == DType::kFloat64 ? backward_apply<double>(a) : backward_apply<float>(a);
+}
+
+}  // namespace INPAINT_SIMD
+}  // namespace inpaint

@@ -1,0 +1,31 @@
+// The kernels of one instruction set as a table.
+#include "simd.h"
+
+namespace inpaint {
+namespace INPAINT_SIMD {
+
+bool mask_update(const MaskUpdateArgs&);
+bool apply_mask(const ApplyMaskArgs&);
+bool epilogue(const EpilogueArgs&);
+bool epilogue_backward(const EpilogueArgs&);
+bool region_statistics(const RegionNormArgs&);
+bool region_apply(const RegionNormArgs&);
+bool region_backward_sums(const RegionNormArgs&);
+bool region_backward_apply(const RegionNormArgs&);
+bool channel_pool(const RegionNormArgs&);
+bool attention_backward_maps(const RegionNormArgs&);
+bool attention_backward_input(const RegionNormArgs&);
+
+#define INPAINT_NAME_TEXT(name) #name
+#define INPAINT_NAME(name) INPAINT_NAME_TEXT(name)
+
+extern const CpuKernels kTable;
+const CpuKernels kTable = {
+    INPAINT_NAME(INPAINT_SIMD), mask_update,          apply_mask,
+    epilogue,                   epilogue_backward,    region_statistics,
+    region_apply,               region_backward_sums, region_backward_apply,
+    channel_pool,               attention_backward_maps, attention_backward_input,
+};
+
+}  // namespace INPAINT_SIMD
+}  // namespace inpaint

@@ -1,0 +1,121 @@
+// Every function the core offers to Python, with the names of its arguments in order.
+// The Python side holds the same table (inpaint_ops/core.py); a hash of both is compared when the
+// core is loaded, so that a binary built from other sources is refused instead of reading wrong
+// pointers.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "inpaint/parallel.h"
+#include "inpaint/status.h"
+#include "inpaint/tensor_view.h"
+
+namespace inpaint {
+
+inline constexpr std::string_view kOpTable =
+    "mask_update(mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,ratio);"
+    "apply_mask(x,mask,channels,out);"
+    "partial_conv_epilogue(y,ratio,new_mask,bias);"
+    "partial_conv_epilogue_backward(grad,ratio,new_mask,grad_raw,grad_bias);"
+    "region_norm_forward(x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd);"
+    "region_norm_backward(grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias);"
+    "channel_pool(x,pooled,argmax);"
+    "attention_region_norm_forward(x,mask,gamma,beta,eps,y,mean,rstd);"
+    "attention_region_norm_backward_maps(grad,x,mask,gamma,mean,rstd,grad_gamma,grad_beta,sums);"
+    "attention_region_norm_backward_input(grad,x,mask,gamma,mean,rstd,sums,grad_pooled,argmax,"
+    "grad_x);"
+    "cuda_mask_update(device,stream,mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,"
+    "ratio);";
+
+// FNV-1a, 64 bits.
+constexpr uint64_t hash_text(std::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325ull;
+  for (char c : text) {
+    hash ^= static_cast<unsigned char>(c);
+    hash *= 0x100000001b3ull;
+  }
+  return hash;
+}
+
+struct Window {
+  int spatial = 0;
+  int64_t kernel[kMaxSpatial] = {1, 1, 1};
+  int64_t stride[kMaxSpatial] = {1, 1, 1};
+  int64_t padding[kMaxSpatial] = {0, 0, 0};
+  int64_t dilation[kMaxSpatial] = {1, 1, 1};
+};
+
+struct Channels {  // how many channels share each mask plane
+  const int64_t* counts = nullptr;
+  int64_t groups = 0;
+};
+
+// ---- CPU -------------------------------------------------------------------------------------
+// Activations are (N, C, ...) in contiguous or channels-last order; per-pixel planes are
+// (N or 1, 1, ...), contiguous. Mask 1 = valid.
+
+// mask (N|1, G, ...), any strides -> new_mask (N|1, 1, ...) in the mask's type, ratio likewise in
+// float32 or float64.
+Status mask_update(ParallelFor pool, const TensorView& mask, const Channels& channels,
+                   const Window& window, double eps, const TensorView& new_mask,
+                   const TensorView& ratio);
+
+// out = mask == 0 ? 0 : x * mask; out may be x.
+Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                  const Channels& channels, const TensorView& out);
+
+// In place on the raw convolution: y = y * ratio, or (y * ratio + bias) * new_mask.
+Status partial_conv_epilogue(ParallelFor pool, const TensorView& y, const TensorView& ratio,
+                             const TensorView& new_mask, const TensorView& bias);
+
+// grad_raw = grad * ratio (* new_mask with bias); grad_bias = sum of grad * new_mask.
+Status partial_conv_epilogue_backward(ParallelFor pool, const TensorView& grad,
+                                      const TensorView& ratio, const TensorView& new_mask,
+                                      const TensorView& grad_raw, const TensorView& grad_bias);
+
+// mean, rstd: (groups, 2, C) float64, row 0 valid, row 1 hole; groups is N with `instance`, else 1.
+Status region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                           const TensorView& weight, const TensorView& bias, double eps,
+                           bool scale_eps, bool instance, const TensorView& y,
+                           const TensorView& mean, const TensorView& rstd);
+
+Status region_norm_backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
+                            const TensorView& mask, const TensorView& weight,
+                            const TensorView& mean, const TensorView& rstd, bool instance,
+                            const TensorView& grad_x, const TensorView& grad_weight,
+                            const TensorView& grad_bias);
+
+// pooled (N, 2, ...): mean and maximum over channels; argmax (N, 1, ...) int32, first of ties.
+Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& pooled,
+                    const TensorView& argmax);
+
+// y = normalized(x) * (1 + gamma) + beta with gamma, beta (N, 1, ...) per pixel.
+Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                                     const TensorView& gamma, const TensorView& beta, double eps,
+                                     const TensorView& y, const TensorView& mean,
+                                     const TensorView& rstd);
+
+// grad_gamma, grad_beta (N, 1, ...); sums (2, 2, C) float64: per region the mean of the gradient
+// and of the gradient times the normalized value, as the input gradient needs them.
+Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& grad,
+                                           const TensorView& x, const TensorView& mask,
+                                           const TensorView& gamma, const TensorView& mean,
+                                           const TensorView& rstd, const TensorView& grad_gamma,
+                                           const TensorView& grad_beta, const TensorView& sums);
+
+// The input gradient, the gradient of the channel mean and maximum added in the same pass.
+Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& grad,
+                                            const TensorView& x, const TensorView& mask,
+                                            const TensorView& gamma, const TensorView& mean,
+                                            const TensorView& rstd, const TensorView& sums,
+                                            const TensorView& grad_pooled,
+                                            const TensorView& argmax, const TensorView& grad_x);
+
+// ---- CUDA ------------------------------------------------------------------------------------
+// As on the CPU, asynchronous on `stream` of `device`; says so if CUDA was not built.
+Status cuda_mask_update(int32_t device, void* stream, const TensorView& mask,
+                        const Channels& channels, const Window& window, double eps,
+                        const TensorView& new_mask, const TensorView& ratio);
+
+}  // namespace inpaint

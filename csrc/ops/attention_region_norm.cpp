@@ -1,0 +1,180 @@
+#include <new>
+
+#include "region_norm.h"
+
+namespace inpaint {
+
+namespace {
+
+Status check_map(const char* name, const TensorView& t, const TensorView& x, int64_t planes) {
+  int64_t stride = 0;
+  INPAINT_TRY(check_dtype(name, t, x.dtype));
+  INPAINT_TRY(check_planes(name, t, x, planes, &stride));
+  INPAINT_CHECK(t.size[0] == x.size[0], name, ": expected batch ", x.size[0], ", got ",
+                shape_text(t));
+  return {};
+}
+
+Status check_argmax(const TensorView& argmax, const TensorView& x) {
+  int64_t stride = 0;
+  INPAINT_TRY(check_dtype("argmax", argmax, DType::kInt32));
+  INPAINT_TRY(check_planes("argmax", argmax, x, 1, &stride));
+  INPAINT_CHECK(argmax.size[0] == x.size[0], "argmax: expected batch ", x.size[0], ", got ",
+                shape_text(argmax));
+  return {};
+}
+
+Status check_moments(const TensorView& mean, const TensorView& rstd, int64_t c) {
+  INPAINT_TRY(check_dtype("mean", mean, DType::kFloat64));
+  INPAINT_TRY(check_dtype("rstd", rstd, DType::kFloat64));
+  INPAINT_TRY(check_shape("mean", mean, {1, 2, c}));
+  return check_shape("rstd", rstd, {1, 2, c});
+}
+
+// Tables 0 mean, 1 rstd, 2 what the mean lost by rounding, as a shift of the normalized value.
+void normalizer_tables(const double* mean, const double* rstd, Tables* tables,
+                       RegionNormArgs* args) {
+  for (int64_t i = 0; i < 2 * args->c; ++i) {
+    tables->set(0, i, mean[i]);
+    tables->set(1, i, rstd[i]);
+    tables->set(2, i, -(mean[i] - tables->get(0, i)) * rstd[i]);
+  }
+  args->mean = tables->at(0);
+  args->scale = tables->at(1);
+  args->shift = tables->at(2);
+}
+
+}  // namespace
+
+Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& pooled,
+                    const TensorView& argmax) {
+  Dense dense;
+  INPAINT_TRY(check_dense("x", x, &dense));
+  INPAINT_TRY(check_map("pooled", pooled, x, 2));
+  INPAINT_TRY(check_argmax(argmax, x));
+  if (x.numel() == 0) return {};
+  RegionNormArgs a{};
+  a.pool = pool;
+  a.dtype = x.dtype;
+  a.x = x.data;
+  a.n = dense.n;
+  a.c = dense.c;
+  a.s = dense.s;
+  a.channels_last = dense.channels_last;
+  a.pooled = pooled.data;
+  a.argmax_out = static_cast<int32_t*>(argmax.data);
+  return pool_status(cpu_kernels().channel_pool(a));
+}
+
+Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                                     const TensorView& gamma, const TensorView& beta, double eps,
+                                     const TensorView& y, const TensorView& mean,
+                                     const TensorView& rstd) {
+  RegionStore store;
+  RegionNormArgs a;
+  INPAINT_TRY(check_dtype("mask", mask, DType::kBool));
+  INPAINT_TRY(region_args(pool, x, mask, &store, &a));
+  INPAINT_TRY(check_map("gamma", gamma, x, 1));
+  INPAINT_TRY(check_map("beta", beta, x, 1));
+  INPAINT_TRY(check_like("y", y, "x", x));
+  INPAINT_TRY(check_moments(mean, rstd, a.c));
+  if (x.numel() == 0) return {};
+  double* means = static_cast<double*>(mean.data);
+  double* rstds = static_cast<double*>(rstd.data);
+  INPAINT_TRY(region_moments(&a, store, eps, true, false, means, rstds));
+  Tables tables(x.dtype, 1, a.c, 3);
+  normalizer_tables(means, rstds, &tables, &a);
+  a.gamma = gamma.data;
+  a.beta = beta.data;
+  a.out = y.data;
+  return pool_status(cpu_kernels().region_apply(a));
+}
+
+Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& grad,
+                                           const TensorView& x, const TensorView& mask,
+                                           const TensorView& gamma, const TensorView& mean,
+                                           const TensorView& rstd, const TensorView& grad_gamma,
+                                           const TensorView& grad_beta, const TensorView& sums) {
+  RegionStore store;
+  RegionNormArgs a;
+  INPAINT_TRY(check_dtype("mask", mask, DType::kBool));
+  INPAINT_TRY(region_args(pool, x, mask, &store, &a));
+  INPAINT_TRY(check_like("grad", grad, "x", x));
+  INPAINT_TRY(check_map("gamma", gamma, x, 1));
+  INPAINT_TRY(check_map("grad_gamma", grad_gamma, x, 1));
+  INPAINT_TRY(check_map("grad_beta", grad_beta, x, 1));
+  INPAINT_TRY(check_moments(mean, rstd, a.c));
+  INPAINT_TRY(check_dtype("sums", sums, DType::kFloat64));
+  INPAINT_TRY(check_shape("sums", sums, {2, 2, a.c}));
+  if (x.numel() == 0) return {};
+  const double* means = static_cast<const double*>(mean.data);
+  const double* rstds = static_cast<const double*>(rstd.data);
+  Tables tables(x.dtype, 1, a.c, 3);
+  normalizer_tables(means, rstds, &tables, &a);
+  std::unique_ptr<double[]> partials = partial_rows(a);
+  INPAINT_CHECK(partials != nullptr, "attention_region_norm_backward_maps: out of memory");
+  a.partials = partials.get();
+  a.grad = grad.data;
+  a.gamma = gamma.data;
+  a.grad_gamma = grad_gamma.data;
+  a.grad_beta = grad_beta.data;
+  INPAINT_TRY(pool_status(cpu_kernels().attention_backward_maps(a)));
+  double* out = static_cast<double*>(sums.data);
+  for (int r = 0; r < 2; ++r) {
+    const double count = store.pixels(0, r, a.n, false);
+    for (int64_t c = 0; c < a.c; ++c) {
+      const int64_t i = r * a.c + c;
+      const double lost = means[i] - tables.get(0, i);
+      const double sum = sum_units(a, partials.get(), false, 0, r, 0, c);
+      const double product = sum_units(a, partials.get(), false, 0, r, 1, c) - lost * sum;
+      out[(r * 2 + 0) * a.c + c] = count > 0 ? sum / count : 0.0;
+      out[(r * 2 + 1) * a.c + c] = count > 0 ? rstds[i] * product / count : 0.0;
+    }
+  }
+  return {};
+}
+
+Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& grad,
+                                            const TensorView& x, const TensorView& mask,
+                                            const TensorView& gamma, const TensorView& mean,
+                                            const TensorView& rstd, const TensorView& sums,
+                                            const TensorView& grad_pooled,
+                                            const TensorView& argmax, const TensorView& grad_x) {
+  RegionStore store;
+  RegionNormArgs a;
+  INPAINT_TRY(check_dtype("mask", mask, DType::kBool));
+  INPAINT_TRY(region_args(pool, x, mask, &store, &a));
+  INPAINT_TRY(check_like("grad", grad, "x", x));
+  INPAINT_TRY(check_like("grad_x", grad_x, "x", x));
+  INPAINT_TRY(check_map("gamma", gamma, x, 1));
+  INPAINT_TRY(check_map("grad_pooled", grad_pooled, x, 2));
+  INPAINT_TRY(check_argmax(argmax, x));
+  INPAINT_TRY(check_moments(mean, rstd, a.c));
+  INPAINT_TRY(check_dtype("sums", sums, DType::kFloat64));
+  INPAINT_TRY(check_shape("sums", sums, {2, 2, a.c}));
+  if (x.numel() == 0) return {};
+  const double* means = static_cast<const double*>(mean.data);
+  const double* rstds = static_cast<const double*>(rstd.data);
+  const double* averages = static_cast<const double*>(sums.data);
+  Tables tables(x.dtype, 1, a.c, 5);
+  normalizer_tables(means, rstds, &tables, &a);
+  for (int r = 0; r < 2; ++r) {
+    for (int64_t c = 0; c < a.c; ++c) {
+      const int64_t i = r * a.c + c;
+      const double lost = means[i] - tables.get(0, i);
+      const double k2 = rstds[i] * averages[(r * 2 + 1) * a.c + c];
+      tables.set(3, i, averages[r * 2 * a.c + c] - lost * k2);
+      tables.set(4, i, k2);
+    }
+  }
+  a.k1 = tables.at(3);
+  a.k2 = tables.at(4);
+  a.grad = grad.data;
+  a.gamma = gamma.data;
+  a.grad_pooled = grad_pooled.data;
+  a.argmax = static_cast<const int32_t*>(argmax.data);
+  a.out = grad_x.data;
+  return pool_status(cpu_kernels().attention_backward_input(a));
+}
+
+}  // namespace inpaint

@@ -1,0 +1,164 @@
+#include "checks.h"
+
+namespace inpaint {
+
+const char* dtype_name(DType dtype) {
+  switch (dtype) {
+    case DType::kBool: return "bool";
+    case DType::kInt32: return "int32";
+    case DType::kFloat32: return "float32";
+    case DType::kFloat64: return "float64";
+  }
+  return "unknown";
+}
+
+int64_t dtype_size(DType dtype) {
+  switch (dtype) {
+    case DType::kBool: return 1;
+    case DType::kInt32: return 4;
+    case DType::kFloat32: return 4;
+    case DType::kFloat64: return 8;
+  }
+  return 0;
+}
+
+std::string shape_text(const TensorView& t) {
+  std::ostringstream out;
+  out << '(';
+  for (int i = 0; i < t.ndim; ++i) out << (i ? ", " : "") << t.size[i];
+  out << ')';
+  return out.str();
+}
+
+namespace {
+
+bool is_order(const TensorView& t, const int* axes) {  // axes from outermost to innermost
+  int64_t expected = 1;
+  for (int i = t.ndim - 1; i >= 0; --i) {
+    const int axis = axes[i];
+    if (t.size[axis] != 1 && t.stride[axis] != expected) return false;
+    expected *= t.size[axis];
+  }
+  return true;
+}
+
+bool is_contiguous(const TensorView& t) {
+  const int axes[kMaxDims] = {0, 1, 2, 3, 4};
+  return is_order(t, axes);
+}
+
+bool is_channels_last(const TensorView& t) {
+  int axes[kMaxDims] = {0};
+  for (int i = 2; i < t.ndim; ++i) axes[i - 1] = i;
+  axes[t.ndim - 1] = 1;
+  return is_order(t, axes);
+}
+
+}  // namespace
+
+Status check_float(const char* name, const TensorView& t) {
+  INPAINT_CHECK(t.defined(), name, ": missing");
+  INPAINT_CHECK(t.dtype == DType::kFloat32 || t.dtype == DType::kFloat64, name,
+                ": expected float32 or float64, got ", dtype_name(t.dtype));
+  return {};
+}
+
+Status check_dtype(const char* name, const TensorView& t, DType dtype) {
+  INPAINT_CHECK(t.defined(), name, ": missing");
+  INPAINT_CHECK(t.dtype == dtype, name, ": expected ", dtype_name(dtype), ", got ",
+                dtype_name(t.dtype));
+  return {};
+}
+
+Status check_shape(const char* name, const TensorView& t, std::initializer_list<int64_t> shape) {
+  bool same = t.ndim == static_cast<int>(shape.size());
+  int i = 0;
+  std::ostringstream text;
+  for (int64_t size : shape) {
+    text << (i ? ", " : "") << size;
+    same = same && t.size[i] == size;
+    ++i;
+  }
+  INPAINT_CHECK(same, name, ": expected shape (", text.str(), "), got ", shape_text(t));
+  INPAINT_CHECK(t.numel() == 0 || is_contiguous(t), name, ": expected a contiguous tensor");
+  return {};
+}
+
+Status check_dense(const char* name, const TensorView& t, Dense* dense) {
+  INPAINT_TRY(check_float(name, t));
+  INPAINT_CHECK(t.ndim >= 3 && t.ndim <= kMaxDims, name,
+                ": expected (N, C, ...) with one to three spatial axes, got ", shape_text(t));
+  const bool contiguous = is_contiguous(t);
+  const bool channels_last = is_channels_last(t);
+  INPAINT_CHECK(t.numel() == 0 || contiguous || channels_last, name, " of shape ", shape_text(t),
+                ": expected contiguous or channels-last memory");
+  dense->n = t.size[0];
+  dense->c = t.size[1];
+  dense->s = 1;
+  for (int i = 2; i < t.ndim; ++i) dense->s *= t.size[i];
+  dense->either = contiguous && channels_last;
+  dense->channels_last = channels_last && !contiguous;
+  return {};
+}
+
+Status check_like(const char* name, const TensorView& t, const char* like_name,
+                  const TensorView& like) {
+  INPAINT_TRY(check_dtype(name, t, like.dtype));
+  bool same = t.ndim == like.ndim;
+  for (int i = 0; same && i < t.ndim; ++i) same = t.size[i] == like.size[i];
+  INPAINT_CHECK(same, name, ": expected the shape of ", like_name, ", ", shape_text(like), ", got ",
+                shape_text(t));
+  Dense a, b;
+  INPAINT_TRY(check_dense(name, t, &a));
+  INPAINT_TRY(check_dense(like_name, like, &b));
+  INPAINT_CHECK(t.numel() == 0 || a.channels_last == b.channels_last, name,
+                ": expected the memory order of ", like_name);
+  return {};
+}
+
+Status check_planes(const char* name, const TensorView& t, const TensorView& like, int64_t planes,
+                    int64_t* n_stride) {
+  INPAINT_CHECK(t.defined(), name, ": missing");
+  bool fits = t.ndim == like.ndim && (t.size[0] == like.size[0] || t.size[0] == 1) &&
+              t.size[1] == planes;
+  int64_t s = 1;
+  for (int i = 2; fits && i < t.ndim; ++i) {
+    fits = t.size[i] == like.size[i];
+    s *= t.size[i];
+  }
+  INPAINT_CHECK(fits, name, ": expected ", planes, " plane(s) of the size of ", shape_text(like),
+                ", got ", shape_text(t));
+  INPAINT_CHECK(t.numel() == 0 || is_contiguous(t), name, ": expected a contiguous tensor");
+  *n_stride = t.size[0] == 1 ? 0 : planes * s;
+  return {};
+}
+
+Status check_channels(const Channels& channels, int64_t groups) {
+  INPAINT_CHECK(channels.groups == groups, "channels: expected ", groups,
+                " counts, one for each mask plane, got ", channels.groups);
+  for (int64_t g = 0; g < groups; ++g) {
+    INPAINT_CHECK(channels.counts[g] > 0, "channels: expected positive counts, got ",
+                  channels.counts[g]);
+  }
+  return {};
+}
+
+Status check_window(const Window& window, const TensorView& mask, int64_t out[kMaxSpatial]) {
+  INPAINT_CHECK(mask.ndim >= 3 && mask.ndim <= kMaxDims, "mask: expected (N, G, ...), got ",
+                shape_text(mask));
+  INPAINT_CHECK(window.spatial == mask.ndim - 2, "kernel_size: expected ", mask.ndim - 2,
+                " numbers, got ", window.spatial);
+  for (int i = 0; i < window.spatial; ++i) {
+    INPAINT_CHECK(window.kernel[i] > 0 && window.stride[i] > 0 && window.dilation[i] > 0 &&
+                      window.padding[i] >= 0,
+                  "kernel_size, stride and dilation must be positive and padding not negative");
+    const int64_t span = window.dilation[i] * (window.kernel[i] - 1) + 1;
+    const int64_t padded = mask.size[2 + i] + 2 * window.padding[i];
+    INPAINT_CHECK(padded >= span, "kernel_size: window of ", span, " larger than the padded mask (",
+                  padded, ")");
+    out[i] = (padded - span) / window.stride[i] + 1;
+  }
+  return {};
+}
+
+}  // namespace inpaint

@@ -1,0 +1,115 @@
+#include <new>
+
+#include "../cpu/kernels.h"
+#include "checks.h"
+
+namespace inpaint {
+
+namespace {
+
+// Checks shared by both devices.
+Status check_mask_update(const TensorView& mask, const Channels& channels, const Window& window,
+                         const TensorView& new_mask, const TensorView& ratio,
+                         int64_t out[kMaxSpatial]) {
+  INPAINT_CHECK(mask.defined(), "mask: missing");
+  INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool, float32 or float64, got int32");
+  INPAINT_TRY(check_window(window, mask, out));
+  INPAINT_TRY(check_channels(channels, mask.size[1]));
+  INPAINT_TRY(check_dtype("new_mask", new_mask, mask.dtype));
+  INPAINT_TRY(check_float("ratio", ratio));
+  TensorView expected = mask;
+  expected.size[1] = 1;
+  for (int i = 0; i < window.spatial; ++i) expected.size[2 + i] = out[i];
+  int64_t unused = 0;
+  INPAINT_TRY(check_planes("new_mask", new_mask, expected, 1, &unused));
+  INPAINT_CHECK(new_mask.size[0] == mask.size[0], "new_mask: expected batch ", mask.size[0]);
+  INPAINT_TRY(check_planes("ratio", ratio, new_mask, 1, &unused));
+  INPAINT_CHECK(ratio.size[0] == mask.size[0], "ratio: expected batch ", mask.size[0]);
+  return {};
+}
+
+double window_cells(const Channels& channels, const Window& window) {
+  double cells = 0;
+  for (int64_t g = 0; g < channels.groups; ++g) cells += static_cast<double>(channels.counts[g]);
+  for (int i = 0; i < window.spatial; ++i) cells *= static_cast<double>(window.kernel[i]);
+  return cells;
+}
+
+// Spatial axes are right-aligned to three, so that kernels see (D, H, W) always.
+MaskUpdateArgs align(const TensorView& mask, const Channels& channels, const Window& window,
+                     const int64_t out[kMaxSpatial]) {
+  MaskUpdateArgs a{};
+  for (int i = 0; i < kMaxSpatial; ++i) {
+    a.size[i] = a.out[i] = a.kernel[i] = a.stride[i] = a.dilation[i] = 1;
+  }
+  const int offset = kMaxSpatial - window.spatial;
+  for (int i = 0; i < window.spatial; ++i) {
+    a.size[offset + i] = mask.size[2 + i];
+    a.mask_stride[2 + offset + i] = mask.stride[2 + i];
+    a.out[offset + i] = out[i];
+    a.kernel[offset + i] = window.kernel[i];
+    a.stride[offset + i] = window.stride[i];
+    a.padding[offset + i] = window.padding[i];
+    a.dilation[offset + i] = window.dilation[i];
+  }
+  a.mask = mask.data;
+  a.mask_dtype = mask.dtype;
+  a.mask_stride[0] = mask.stride[0];
+  a.mask_stride[1] = mask.stride[1];
+  a.n = mask.size[0];
+  a.groups = mask.size[1];
+  a.counts = channels.counts;
+  a.cells = window_cells(channels, window);
+  return a;
+}
+
+}  // namespace
+
+Status mask_update(ParallelFor pool, const TensorView& mask, const Channels& channels,
+                   const Window& window, double eps, const TensorView& new_mask,
+                   const TensorView& ratio) {
+  int64_t out[kMaxSpatial];
+  INPAINT_TRY(check_mask_update(mask, channels, window, new_mask, ratio, out));
+  MaskUpdateArgs a = align(mask, channels, window, out);
+  if (mask.size[0] == 0) return {};
+  a.pool = pool;
+  a.eps = eps;
+  a.new_mask = new_mask.data;
+  a.ratio = ratio.data;
+  a.ratio_dtype = ratio.dtype;
+  const int64_t bytes = dtype_size(ratio.dtype);
+  const int64_t plane = a.groups > 1 ? a.n * a.size[0] * a.size[1] * a.size[2] : 0;
+  const int64_t rows = a.n * a.out[0] * a.out[1] * (a.size[2] + 2 * a.padding[2]);
+  std::unique_ptr<char[]> workspace(new (std::nothrow) char[(plane + rows) * bytes]);
+  INPAINT_CHECK(workspace != nullptr, "mask_update: out of memory");
+  a.sums = workspace.get();
+  a.rows = workspace.get() + plane * bytes;
+  return pool_status(cpu_kernels().mask_update(a));
+}
+
+#if defined(INPAINT_WITH_CUDA)
+Status launch_mask_update(int32_t device, void* stream, const MaskUpdateArgs& args);
+#endif
+
+Status cuda_mask_update(int32_t device, void* stream, const TensorView& mask,
+                        const Channels& channels, const Window& window, double eps,
+                        const TensorView& new_mask, const TensorView& ratio) {
+  int64_t out[kMaxSpatial];
+  INPAINT_TRY(check_mask_update(mask, channels, window, new_mask, ratio, out));
+#if defined(INPAINT_WITH_CUDA)
+  MaskUpdateArgs a = align(mask, channels, window, out);
+  a.eps = eps;
+  a.new_mask = new_mask.data;
+  a.ratio = ratio.data;
+  a.ratio_dtype = ratio.dtype;
+  if (new_mask.numel() == 0) return {};
+  return launch_mask_update(device, stream, a);
+#else
+  static_cast<void>(device);
+  static_cast<void>(stream);
+  static_cast<void>(eps);
+  return failure("cuda_mask_update: CUDA was not built");
+#endif
+}
+
+}  // namespace inpaint

@@ -1,0 +1,79 @@
+#include <new>
+
+#include "../cpu/kernels.h"
+#include "checks.h"
+
+namespace inpaint {
+
+namespace {
+
+Status epilogue_args(const TensorView& y, const TensorView& ratio, const TensorView& new_mask,
+                     EpilogueArgs* a) {
+  Dense dense;
+  INPAINT_TRY(check_dense("y", y, &dense));
+  INPAINT_TRY(check_dtype("ratio", ratio, y.dtype));
+  INPAINT_TRY(check_dtype("new_mask", new_mask, y.dtype));
+  INPAINT_TRY(check_planes("ratio", ratio, y, 1, &a->ratio_n_stride));
+  INPAINT_TRY(check_planes("new_mask", new_mask, y, 1, &a->mask_n_stride));
+  a->dtype = y.dtype;
+  a->ratio = ratio.data;
+  a->new_mask = new_mask.data;
+  a->n = dense.n;
+  a->c = dense.c;
+  a->s = dense.s;
+  a->channels_last = dense.channels_last;
+  return {};
+}
+
+}  // namespace
+
+Status partial_conv_epilogue(ParallelFor pool, const TensorView& y, const TensorView& ratio,
+                             const TensorView& new_mask, const TensorView& bias) {
+  EpilogueArgs a{};
+  INPAINT_TRY(epilogue_args(y, ratio, new_mask, &a));
+  if (bias.defined()) {
+    INPAINT_TRY(check_dtype("bias", bias, y.dtype));
+    INPAINT_TRY(check_shape("bias", bias, {a.c}));
+  }
+  if (y.numel() == 0) return {};
+  a.pool = pool;
+  a.y = y.data;
+  a.bias = bias.data;
+  return pool_status(cpu_kernels().epilogue(a));
+}
+
+Status partial_conv_epilogue_backward(ParallelFor pool, const TensorView& grad,
+                                      const TensorView& ratio, const TensorView& new_mask,
+                                      const TensorView& grad_raw, const TensorView& grad_bias) {
+  EpilogueArgs a{};
+  INPAINT_TRY(epilogue_args(grad, ratio, new_mask, &a));
+  INPAINT_TRY(check_like("grad_raw", grad_raw, "grad", grad));
+  std::unique_ptr<double[]> partials;
+  if (grad_bias.defined()) {
+    INPAINT_TRY(check_dtype("grad_bias", grad_bias, grad.dtype));
+    INPAINT_TRY(check_shape("grad_bias", grad_bias, {a.c}));
+    partials.reset(new (std::nothrow) double[epilogue_units(a.n, a.s) * a.c]);
+    INPAINT_CHECK(partials != nullptr, "partial_conv_epilogue_backward: out of memory");
+  }
+  a.pool = pool;
+  a.grad = grad.data;
+  a.y = grad_raw.data;
+  a.grad_bias = grad_bias.data;
+  a.partials = partials.get();
+  if (grad.numel() > 0) INPAINT_TRY(pool_status(cpu_kernels().epilogue_backward(a)));
+  if (!grad_bias.defined()) return {};
+  // The units of an image do not depend on the thread count, and they are added in order.
+  const int64_t units = grad.numel() > 0 ? epilogue_units(a.n, a.s) : 0;
+  for (int64_t c = 0; c < a.c; ++c) {
+    double sum = 0;
+    for (int64_t u = 0; u < units; ++u) sum += partials[u * a.c + c];
+    if (grad.dtype == DType::kFloat64) {
+      static_cast<double*>(a.grad_bias)[c] = sum;
+    } else {
+      static_cast<float*>(a.grad_bias)[c] = static_cast<float>(sum);
+    }
+  }
+  return {};
+}
+
+}  // namespace inpaint

@@ -1,0 +1,90 @@
+// Shared by the two forms of region normalization: regions from a mask, merging of partial sums.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "../common/moments.h"
+#include "../cpu/kernels.h"
+#include "checks.h"
+
+namespace inpaint {
+
+// Regions of a batch with the memory behind them.
+struct RegionStore {
+  Regions regions{};
+  std::vector<uint8_t> labels;
+  std::vector<int32_t> counts, first;
+  std::vector<double> totals;  // pixels of (image, region), for one image if the mask is shared
+  int64_t images = 0;          // 1 if shared
+  bool soft = false;           // some value lies strictly between 0 and 1
+
+  void build(const TensorView& mask, int64_t n_stride, int64_t s);
+  // Pixels of a region in the statistics of `group`.
+  double pixels(int64_t group, int region, int64_t batch, bool instance) const;
+};
+
+// The per-channel tables of one statistics group, in the tensor's type.
+struct Tables {
+  std::vector<char> memory;
+  int64_t row = 0;  // 2 * c values for each statistics group
+  DType dtype{};
+  int64_t count = 0;
+  Tables(DType type, int64_t groups, int64_t channels, int tables)
+      : row(groups * 2 * channels), dtype(type), count(tables) {
+    memory.resize(static_cast<size_t>(row * tables * dtype_size(type)));
+  }
+  void* at(int table) { return memory.data() + table * row * dtype_size(dtype); }
+  void set(int table, int64_t index, double value) {
+    if (dtype == DType::kFloat64) {
+      static_cast<double*>(at(table))[index] = value;
+    } else {
+      static_cast<float*>(at(table))[index] = static_cast<float>(value);
+    }
+  }
+  double get(int table, int64_t index) {
+    return dtype == DType::kFloat64 ? static_cast<double*>(at(table))[index]
+                                    : static_cast<double>(static_cast<float*>(at(table))[index]);
+  }
+};
+
+// A float32 or float64 vector read as float64.
+struct Values {
+  const void* data;
+  DType dtype;
+  double operator[](int64_t i) const {
+    return dtype == DType::kFloat64 ? static_cast<const double*>(data)[i]
+                                    : static_cast<double>(static_cast<const float*>(data)[i]);
+  }
+};
+
+inline int64_t units_per_image(const Regions& regions) {
+  return (regions.chunks + kUnitChunks - 1) / kUnitChunks;
+}
+
+// Rows for the results of all units, and scratch of channels-last reductions behind them.
+std::unique_ptr<double[]> partial_rows(const RegionNormArgs& args);
+
+// Fills the tensors of `args` that every pass needs.
+Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                   RegionStore* store, RegionNormArgs* args);
+
+// Runs the statistics pass and leaves mean and rstd in float64, (groups, 2, c).
+Status region_moments(RegionNormArgs* args, const RegionStore& store, double eps, bool scale_eps,
+                      bool instance, double* mean, double* rstd);
+
+// Adds one value (0 or 1) of one region and channel over the units of a statistics group, in order.
+double sum_units(const RegionNormArgs& args, const double* partials, bool instance, int64_t group,
+                 int region, int value, int64_t channel);
+
+Status soft_region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                                const TensorView& weight, const TensorView& bias, double eps,
+                                bool scale_eps, bool instance, const TensorView& y, double* mean,
+                                double* rstd);
+Status soft_region_norm_backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
+                                 const TensorView& mask, const TensorView& weight,
+                                 const double* mean, const double* rstd, bool instance,
+                                 const TensorView& grad_x, const TensorView& grad_weight,
+                                 const TensorView& grad_bias);
+
+}  // namespace inpaint

@@ -1,0 +1,23 @@
+"""Fused partial convolution and region normalization for PyTorch."""
+
+from importlib.metadata import version as _version
+
+from .backends.dispatch import available_backends, use_backend
+from .channel_mask import ChannelMask
+from .functional import partial_conv2d, region_norm, update_mask
+from .nn import RN_B, RN_L, PartialConv2d, RegionNorm2d
+
+__version__ = _version("inpaint_ops")
+
+__all__ = [
+    "RN_B",
+    "RN_L",
+    "ChannelMask",
+    "PartialConv2d",
+    "RegionNorm2d",
+    "available_backends",
+    "partial_conv2d",
+    "region_norm",
+    "update_mask",
+    "use_backend",
+]

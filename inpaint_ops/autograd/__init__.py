@@ -1,0 +1,1 @@
+"""Autograd of the operators: one file per op, with forward, backward and double backward."""

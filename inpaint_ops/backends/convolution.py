@@ -1,0 +1,45 @@
+"""The dense convolution and its gradients, through ATen: already near the machine's limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_convolution = torch.ops.aten.convolution.default
+_convolution_backward = torch.ops.aten.convolution_backward.default
+
+
+def convolution(
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """The convolution of one to three spatial axes, without a bias."""
+    zero = [0] * len(stride)
+    return _convolution(x, weight, None, stride, padding, dilation, False, zero, groups)
+
+
+def convolution_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    needs: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of ``x`` and ``weight``; None where ``needs`` is False."""
+    if not (needs[0] or needs[1]):
+        return None, None
+    zero = [0] * len(stride)
+    wanted = [needs[0], needs[1], False]
+    grad_x, grad_weight, _ = _convolution_backward(
+        grad, x, weight, None, stride, padding, dilation, False, zero, groups, wanted
+    )
+    return grad_x, grad_weight

@@ -1,0 +1,98 @@
+"""Partial convolution: mask pass, prologue into scratch, ATen's convolution, epilogue in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ... import core
+from ..convolution import convolution, convolution_backward
+from . import scratch
+from .apply_mask import apply_mask_in_place, apply_mask_into
+from ..layout import dense, like
+from .mask_update import mask_update
+
+
+def _masked(x: Tensor, mask: Tensor | None, channels: Sequence[int], masked_input: bool) -> Tensor:
+    """x with its holes at zero, in scratch memory if there is anything to do."""
+    x = dense(x)
+    if mask is None or masked_input:
+        return x
+    return apply_mask_into(x, mask, channels, scratch.empty_like(x, scratch.INPUT))
+
+
+def partial_conv_forward(
+    x: Tensor,
+    mask: Tensor | None,
+    channels: Sequence[int],
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    mask_padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    multi_channel: bool,
+    masked_input: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y = (conv(x*mask) * ratio + bias) * new_mask, or conv(x*mask) * ratio without a bias."""
+    plane = x.new_ones(()).expand(1, 1, *x.shape[2:]) if mask is None else mask
+    counts = channels if multi_channel else [1]
+    new_mask, ratio = mask_update(
+        plane, counts, weight.shape[2:], stride, mask_padding, dilation, eps, x.dtype
+    )
+    y = convolution(
+        _masked(x, mask, channels, masked_input), weight, stride, padding, dilation, groups
+    )
+    y = dense(y)
+    core.load().partial_conv_epilogue(
+        core.view(y),
+        core.view(ratio),
+        core.view(new_mask.to(x.dtype)),
+        None if bias is None else core.view(bias.contiguous()),
+    )
+    return y, new_mask, ratio
+
+
+def partial_conv_backward(
+    grad: Tensor,
+    x: Tensor,
+    mask: Tensor | None,
+    channels: Sequence[int],
+    weight: Tensor,
+    new_mask: Tensor,
+    ratio: Tensor,
+    has_bias: bool,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    masked_input: bool,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias; an empty tensor where ``needs`` is False."""
+    empty = x.new_empty(0)
+    grad = dense(grad)
+    raw = scratch.empty_like(grad, scratch.GRAD)
+    grad_bias = x.new_empty(weight.shape[0]) if has_bias else None
+    core.load().partial_conv_epilogue_backward(
+        core.view(grad),
+        core.view(ratio),
+        core.view(new_mask.to(x.dtype)),
+        core.view(raw),
+        None if grad_bias is None else core.view(grad_bias),
+    )
+    source = _masked(x, mask, channels, masked_input) if needs[1] else dense(x)
+    grad_x, grad_weight = convolution_backward(
+        like(raw, source), source, weight, stride, padding, dilation, groups, needs
+    )
+    if grad_x is not None and mask is not None and not masked_input:
+        grad_x = apply_mask_in_place(grad_x, mask, channels)
+    return (
+        empty if grad_x is None else grad_x,
+        empty if grad_weight is None else grad_weight,
+        grad_bias if grad_bias is not None and needs[2] else empty,
+    )

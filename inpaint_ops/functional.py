@@ -1,0 +1,421 @@
+"""The public functions: validation, shapes and errors, then the operators.
+
+Mask polarity is 1 = valid, 0 = hole, everywhere in this module. A mask gets no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .autograd import attention_region_norm as _attention
+from .autograd import partial_conv as _partial_conv
+from .autograd.apply_mask import ApplyMask
+from .autograd.region_norm import RegionNorm, region_norm_forward
+from .backends.window import output_size
+from .channel_mask import ChannelMask
+from .masks import Mask, Planes, check_mask, check_size, normalize_dtype, planes_for
+
+_mask_update = torch.ops.inpaint_ops.mask_update.default
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def _numbers(name: str, value: int | Sequence[int], axes: int, least: int) -> list[int]:
+    """``value`` as one whole number per spatial axis, each at least ``least``."""
+    numbers = [value] * axes if isinstance(value, int) else list(value)
+    if len(numbers) == 1:
+        numbers = numbers * axes
+    if len(numbers) != axes:
+        raise ValueError(f"{name}: expected one number or {axes}, got {value}")
+    if any(number < least for number in numbers):
+        raise ValueError(f"{name}: expected numbers of at least {least}, got {value}")
+    return numbers
+
+
+def _check_x(x: Tensor, axes: int) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+    if x.dim() != axes + 2:
+        layout = "(N, C, " + ", ".join("DHW"[3 - axes :]) + ")"
+        raise ValueError(f"x: expected {axes + 2} axes {layout}, got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"x: expected a floating dtype, got {x.dtype}")
+
+
+def _check_like_x(name: str, tensor: Tensor, x: Tensor) -> None:
+    if tensor.dtype != x.dtype:
+        raise TypeError(f"{name}: expected {x.dtype} (as x), got {tensor.dtype}")
+    if tensor.device != x.device:
+        raise ValueError(f"{name}: expected device {x.device} (as x), got {tensor.device}")
+
+
+def _check_weight(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+    if weight.dim() != x.dim():
+        raise ValueError(
+            f"weight: expected {x.dim()} axes (C_out, C_in / groups, kernel...), "
+            f"got shape {tuple(weight.shape)}"
+        )
+    _check_like_x("weight", weight, x)
+    if groups < 1:
+        raise ValueError(f"groups: expected a positive number, got {groups}")
+    if weight.shape[0] % groups != 0:
+        raise ValueError(
+            f"groups: expected a divisor of the {weight.shape[0]} output channels, got {groups}"
+        )
+    if x.shape[1] != weight.shape[1] * groups:
+        raise ValueError(
+            f"x: expected {weight.shape[1] * groups} channels (weight {tuple(weight.shape)}, "
+            f"groups {groups}), got {x.shape[1]}"
+        )
+    if bias is not None:
+        if bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"bias: expected shape ({weight.shape[0]},), got {tuple(bias.shape)}"
+            )
+        _check_like_x("bias", bias, x)
+
+
+def _check_window(
+    name: str,
+    size: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> None:
+    if any(length < 1 for length in size):
+        raise ValueError(f"{name}: expected a spatial size of at least 1, got {tuple(size)}")
+    if any(k < 1 for k in kernel_size):
+        raise ValueError(f"kernel_size: expected at least 1, got {tuple(kernel_size)}")
+    if any(n < 1 for n in output_size(size, kernel_size, stride, padding, dilation)):
+        span = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel_size, strict=True))
+        padded = tuple(n + 2 * p for n, p in zip(size, padding, strict=True))
+        raise ValueError(
+            f"{name}: the window {span} (kernel {tuple(kernel_size)}, dilation {tuple(dilation)}) "
+            f"is larger than the padded size {padded}"
+        )
+
+
+def _split_padding(
+    padding: int | Sequence[int] | str,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[list[int], list[int]]:
+    """Padding on both sides, and what 'same' adds at the far side for even windows."""
+    axes = len(kernel_size)
+    if not isinstance(padding, str):
+        return _numbers("padding", padding, axes, 0), [0] * axes
+    if padding == "valid":
+        return [0] * axes, [0] * axes
+    if padding != "same":
+        raise ValueError(f"padding: expected numbers, 'same' or 'valid', got {padding!r}")
+    if any(s != 1 for s in stride):
+        raise ValueError(f"padding: 'same' needs stride 1, got stride {tuple(stride)}")
+    total = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+    return [t // 2 for t in total], [t % 2 for t in total]
+
+
+def _pad_argument(before: Sequence[int], after: Sequence[int]) -> list[int]:
+    """Per-axis padding in the order of F.pad: last axis first."""
+    return [p for pair in zip(reversed(before), reversed(after), strict=True) for p in pair]
+
+
+def _partial_conv_nd(
+    axes: int,
+    x: Tensor,
+    mask: Mask | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int] | str,
+    dilation: int | Sequence[int],
+    groups: int,
+    multi_channel: bool,
+    eps: float,
+    padding_mode: str,
+) -> tuple[Tensor, Mask]:
+    _check_x(x, axes)
+    _check_weight(x, weight, bias, groups)
+    if padding_mode not in PADDING_MODES:
+        raise ValueError(f"padding_mode: expected one of {PADDING_MODES}, got {padding_mode!r}")
+    kernel = weight.shape[2:]
+    strides, dilations = _numbers("stride", stride, axes, 1), _numbers("dilation", dilation, axes, 1)
+    before, extra = _split_padding(padding, kernel, strides, dilations)
+    form = planes_for(mask, x, multi_channel)
+    padded = [n + e for n, e in zip(x.shape[2:], extra, strict=True)]
+    _check_window("x", padded, kernel, strides, before, dilations)
+
+    batch, planes = x.shape[0], form.planes
+    masked_input, conv_padding = False, before
+    if padding_mode != "zeros" and any(before[i] or extra[i] for i in range(axes)):
+        # The feature is padded by its own values, the mask still by holes: so mask first, pad, and
+        # count windows over the mask before its padding.
+        if planes is None:
+            planes = x.new_ones(()).expand(1, 1, *x.shape[2:])
+        else:
+            x = ApplyMask.apply(x, planes, form.channels)
+        after = [b + e for b, e in zip(before, extra, strict=True)]
+        x = F.pad(x, _pad_argument(before, after), padding_mode)
+        masked_input, conv_padding = True, [0] * axes
+    if any(extra):  # 'same' with an even window: one more hole at the far side
+        far = _pad_argument([0] * axes, extra)
+        if planes is None:
+            planes = x.new_ones(()).expand(1, 1, *x.shape[2:])
+        planes = F.pad(planes, far)
+        if not masked_input:
+            x = F.pad(x, far)
+    geometry = _partial_conv.Geometry(
+        form.channels, strides, conv_padding, before, dilations, groups, form.multi_channel,
+        masked_input, eps,
+    )  # fmt: skip
+    if torch.is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        y, new_mask, _ = _partial_conv.PartialConv.apply(x, planes, weight, bias, *geometry)
+    else:
+        y, new_mask, _ = _partial_conv.partial_conv_forward(x, planes, weight, bias, geometry)
+    return y, _new_mask(new_mask, mask, form, batch, weight.shape[0])
+
+
+def _new_mask(
+    new_mask: Tensor, mask: Mask | None, form: Planes, batch: int, out_channels: int
+) -> Mask:
+    """The updated mask in the form and dtype of the one that came in."""
+    if isinstance(mask, ChannelMask):
+        return ChannelMask(_as_dtype_of(new_mask, mask.planes), (out_channels,))
+    if mask is not None:
+        new_mask = _as_dtype_of(new_mask, mask)
+    if not form.multi_channel:
+        return new_mask
+    rows = batch if mask is None else new_mask.shape[0]
+    return new_mask.expand(rows, out_channels, *new_mask.shape[2:])
+
+
+def _as_dtype_of(new_mask: Tensor, mask: Tensor) -> Tensor:
+    return new_mask if new_mask.dtype == mask.dtype else new_mask.to(mask.dtype)
+
+
+def partial_conv2d(
+    x: Tensor,
+    mask: Mask | None,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    multi_channel: bool = False,
+    eps: float = 1e-8,
+    padding_mode: str = "zeros",
+) -> tuple[Tensor, Mask]:
+    """Partial convolution and the updated mask (Liu et al. 2018, equations 1 and 2).
+
+    With S the sum of the mask over a window and K the number of its cells::
+
+        new   = clamp(S, 0, 1)
+        ratio = K / (S + eps) * new
+        y     = (conv(x*mask) * ratio + bias) * new     (without bias: conv(x*mask) * ratio)
+
+    Padded cells count as holes, whatever ``padding_mode`` pads the feature with, and K is constant,
+    also at the border. With ``groups`` the window still counts all input channels. A hole is
+    selected away, not multiplied: NaN or Inf under it reaches neither output nor gradient. Counts
+    and ratios are float32 (float64 for float64).
+
+    Args:
+        x: (N, C_in, H, W), floating; contiguous and channels-last run without a copy.
+        mask: None (all valid), (N or 1, 1, H, W), (N or 1, C_in, H, W) with ``multi_channel``, or
+            a :class:`ChannelMask`. 1 = valid, 0 = hole; floating masks may be soft, in bool and
+            integer masks everything but 0 is valid. Gets no gradient.
+        weight: (C_out, C_in / groups, kh, kw), dtype of x.
+        bias: (C_out,), dtype of x, or None.
+        stride, padding, dilation, groups: as ``F.conv2d``; padding also 'same' or 'valid'.
+        multi_channel: the window counts channels too (K = C_in * kh * kw). A ChannelMask always
+            does.
+        eps: added to S.
+        padding_mode: "zeros", "reflect", "replicate" or "circular", for the feature.
+
+    Returns:
+        y (N, C_out, H', W') and the new mask in the mask's dtype: (N or 1, 1, H', W'); with
+        ``multi_channel`` expanded to C_out channels without a copy; a ChannelMask of one plane if
+        ``mask`` is one.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or number; the message names the argument.
+    """
+    return _partial_conv_nd(
+        2, x, mask, weight, bias, stride, padding, dilation, groups, multi_channel, eps,
+        padding_mode,
+    )  # fmt: skip
+
+
+def update_mask(
+    mask: Mask,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:
+    """The mask after a partial convolution of this window (Liu et al. 2018, equation 2).
+
+    Args:
+        mask: (N, C, ...) with one to three spatial axes, or a :class:`ChannelMask`; 1 = valid.
+        kernel_size, stride, padding, dilation: of the convolution, a number or one for each axis.
+
+    Returns:
+        (N, 1, ...) in the mask's dtype: clamp(S, 0, 1), S the sum over window and channels.
+
+    Raises:
+        TypeError: ``mask`` is no mask.
+        ValueError: a wrong shape or number; the message names the argument.
+    """
+    check_mask(mask)
+    planes = mask.planes if isinstance(mask, ChannelMask) else mask
+    axes = planes.dim() - 2
+    if not 1 <= axes <= 3:
+        raise ValueError(
+            f"mask: expected (N, C, ...) with one to three spatial axes, got {tuple(planes.shape)}"
+        )
+    if planes.shape[1] < 1:
+        raise ValueError(f"mask: expected at least one channel, got {tuple(planes.shape)}")
+    channels = list(mask.channels) if isinstance(mask, ChannelMask) else [1] * planes.shape[1]
+    dtype = torch.float64 if planes.dtype == torch.float64 else torch.float32
+    kernel = _numbers("kernel_size", kernel_size, axes, 1)
+    strides, dilations = _numbers("stride", stride, axes, 1), _numbers("dilation", dilation, axes, 1)
+    before, extra = _split_padding(padding, kernel, strides, dilations)
+    values = normalize_dtype(planes, planes.dtype if planes.is_floating_point() else dtype)
+    if any(extra):
+        values = F.pad(values, _pad_argument([0] * axes, extra))
+    _check_window("mask", values.shape[2:], kernel, strides, before, dilations)
+    new_mask, _ = _mask_update(values, channels, kernel, strides, before, dilations, 1e-8, dtype)
+    return _as_dtype_of(new_mask, planes)
+
+
+def region_norm(
+    x: Tensor,
+    mask: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    stats: str = "batch",
+    scale_eps: bool = True,
+) -> Tensor:
+    """Region normalization (Yu et al. 2020): valid and hole pixels by statistics of their own.
+
+    For region r with biased variance::
+
+        y = (x - mean_r) / sqrt(var_r + eps_r) * weight_r + bias_r
+
+    There are no running statistics: training equals evaluation. A region without pixels contributes
+    nothing. Statistics are summed stably (means far from zero are no trouble) and kept in float64.
+
+    Args:
+        x: (N, C, ...) with one to three spatial axes, floating.
+        mask: (N or 1, 1, ...), 1 = valid, bool, integer (not 0 is valid) or floating (soft labels
+            weigh both regions). Gets no gradient.
+        weight: (2, C), row 0 for valid pixels, row 1 for holes, or None for 1.
+        bias: (2, C) likewise, or None for 0.
+        eps: added to the variance.
+        stats: "batch" (over N and space) or "instance" (over space).
+        scale_eps: eps_r = eps * pixels / pixels of the region, as the published code computes it
+            (it matters for small activations); False: plain eps.
+
+    Returns:
+        y, shape, dtype and memory order of x.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or option; the message names the argument.
+    """
+    if not isinstance(x, Tensor) or not 3 <= x.dim() <= 5:
+        _check_x(x, 2)
+    _check_x(x, x.dim() - 2)
+    check_mask(mask)
+    if isinstance(mask, ChannelMask):
+        raise TypeError("mask: expected a tensor with one channel, got a ChannelMask")
+    check_size("mask", mask, x)
+    if mask.shape[1] != 1:
+        raise ValueError(f"mask: expected 1 channel, got shape {tuple(mask.shape)}")
+    if stats not in ("batch", "instance"):
+        raise ValueError(f"stats: expected 'batch' or 'instance', got {stats!r}")
+    for name, affine in (("weight", weight), ("bias", bias)):
+        if affine is not None:
+            if affine.shape != (2, x.shape[1]):
+                raise ValueError(
+                    f"{name}: expected shape (2, {x.shape[1]}), got {tuple(affine.shape)}"
+                )
+            _check_like_x(name, affine, x)
+    planes = normalize_dtype(mask, x.dtype)
+    instance = stats == "instance"
+    if torch.is_grad_enabled() and (
+        x.requires_grad
+        or (weight is not None and weight.requires_grad)
+        or (bias is not None and bias.requires_grad)
+    ):
+        y, _, _ = RegionNorm.apply(x, planes, weight, bias, eps, scale_eps, instance)
+    else:
+        y, _, _ = region_norm_forward(x, planes, weight, bias, eps, scale_eps, instance)
+    return y
+
+
+def attention_region_norm(
+    x: Tensor,
+    attention_weight: Tensor,
+    gamma_weight: Tensor,
+    gamma_bias: Tensor,
+    beta_weight: Tensor,
+    beta_bias: Tensor,
+    threshold: float = 0.8,
+    eps: float = 1e-5,
+) -> Tensor:
+    """The learned form of region normalization (RN_L; Yu et al. 2020, section 3.3).
+
+    With a = sigmoid(conv(cat(mean over C, max over C))), pixels with a >= threshold are the valid
+    region (no gradient through the threshold), and
+    y = normalized * (1 + conv_gamma(a)) + conv_beta(a).
+
+    Args:
+        x: (N, C, H, W), floating.
+        attention_weight: (1, 2, k, k), odd k; no bias.
+        gamma_weight, beta_weight: (1, 1, k, k), odd k.
+        gamma_bias, beta_bias: (1,).
+        threshold: of the attention map, in (0, 1).
+        eps: as in :func:`region_norm`, scaled by the regions' sizes.
+
+    Returns:
+        y, shape, dtype and memory order of x.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or device; the message names the argument.
+    """
+    _check_x(x, 2)
+    if x.shape[1] < 1:
+        raise ValueError(f"x: expected at least one channel, got shape {tuple(x.shape)}")
+    for name, weight, planes in (
+        ("attention_weight", attention_weight, 2),
+        ("gamma_weight", gamma_weight, 1),
+        ("beta_weight", beta_weight, 1),
+    ):
+        if weight.dim() != 4 or weight.shape[:2] != (1, planes) or not all(
+            k % 2 for k in weight.shape[2:]
+        ):
+            raise ValueError(
+                f"{name}: expected (1, {planes}, k, k) with odd k, got {tuple(weight.shape)}"
+            )
+        _check_like_x(name, weight, x)
+    for name, bias in (("gamma_bias", gamma_bias), ("beta_bias", beta_bias)):
+        if bias.shape != (1,):
+            raise ValueError(f"{name}: expected shape (1,), got {tuple(bias.shape)}")
+        _check_like_x(name, bias, x)
+    tensors = (x, attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        y: Tensor = _attention.AttentionRegionNorm.apply(*tensors, threshold, eps)[0]
+    else:
+        y = _attention.attention_region_norm_forward(*tensors, threshold, eps)[0]
+    return y

@@ -1,0 +1,91 @@
+"""Brings every accepted form of mask to planes and channel counts, or says what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .channel_mask import ChannelMask
+
+Mask = Tensor | ChannelMask
+
+
+class Planes(NamedTuple):
+    """A mask as the operators take it."""
+
+    planes: Tensor | None  # (N or 1, G, ...), bool or the dtype of x; None: all valid
+    channels: list[int]    # channels of x that each plane stands for
+    multi_channel: bool    # whether the window counts channels, not only pixels
+
+
+def check_mask(mask: object) -> None:
+    """Raise if ``mask`` is no tensor, or holds complex numbers."""
+    if isinstance(mask, ChannelMask):
+        mask = mask.planes
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask: expected a tensor or a ChannelMask, got {type(mask).__name__}")
+    if mask.is_complex():
+        raise TypeError(f"mask: expected bool, integer or floating values, got {mask.dtype}")
+
+
+def normalize_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as bool (from bool and integers: not 0 is valid) or as ``dtype`` (from floating)."""
+    mask = mask.detach()
+    if mask.dtype == torch.bool or mask.dtype == dtype:
+        return mask
+    return mask.to(dtype) if mask.is_floating_point() else mask != 0
+
+
+def check_size(name: str, mask: Tensor, x: Tensor) -> None:
+    """Raise unless the mask's batch, spatial size and device go with x."""
+    if mask.dim() != x.dim():
+        raise ValueError(
+            f"{name}: expected {x.dim()} axes as x has, got shape {tuple(mask.shape)}"
+        )
+    if mask.shape[0] not in (1, x.shape[0]):
+        raise ValueError(
+            f"{name}: expected batch {x.shape[0]} (as x) or 1, got {mask.shape[0]} "
+            f"in shape {tuple(mask.shape)}"
+        )
+    if mask.shape[2:] != x.shape[2:]:
+        raise ValueError(
+            f"{name}: expected the spatial size of x, {tuple(x.shape[2:])}, "
+            f"got {tuple(mask.shape[2:])}"
+        )
+    if mask.device != x.device:
+        raise ValueError(f"{name}: expected device {x.device} (as x), got {mask.device}")
+
+
+def planes_for(mask: Mask | None, x: Tensor, multi_channel: bool) -> Planes:
+    """The planes of any accepted mask for the (N, C, ...) tensor ``x``."""
+    channels = x.shape[1]
+    if mask is None:
+        return Planes(None, [channels], multi_channel)
+    check_mask(mask)
+    if isinstance(mask, ChannelMask):
+        check_size("mask.planes", mask.planes, x)
+        if sum(mask.channels) != channels:
+            raise ValueError(
+                f"mask.channels: expected a sum of {channels} (the channels of x), "
+                f"got {mask.channels}"
+            )
+        return Planes(normalize_dtype(mask.planes, x.dtype), list(mask.channels), True)
+    check_size("mask", mask, x)
+    planes = normalize_dtype(mask, x.dtype)
+    if mask.shape[1] == 1:
+        return Planes(planes, [channels], multi_channel)
+    if mask.shape[1] != channels:
+        raise ValueError(
+            f"mask: expected 1 or {channels} (the channels of x) channels, "
+            f"got shape {tuple(mask.shape)}"
+        )
+    if not multi_channel:
+        raise ValueError(
+            f"mask: expected 1 channel with multi_channel=False, got shape {tuple(mask.shape)}; "
+            "pass multi_channel=True for a mask with one plane for each channel"
+        )
+    if mask.stride(1) == 0:  # expanded: one plane stands for all
+        return Planes(planes[:, :1], [channels], True)
+    return Planes(planes, [1] * channels, True)

@@ -1,0 +1,77 @@
+"""Partial convolution as a drop-in for NVIDIA's ``PartialConv2d`` and for ``nn.Conv2d``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..functional import partial_conv2d
+from ..masks import Mask
+
+
+class PartialConv2d(nn.Conv2d):
+    """Partial convolution (Liu et al. 2018); drop-in for NVIDIA/partialconv's module.
+
+    Takes the arguments of ``nn.Conv2d`` and two keyword-only ones, and has its state_dict: keys
+    ``weight`` and ``bias``. Semantics as in :func:`inpaint_ops.partial_conv2d`.
+
+    Kept from the published module: padded cells count as holes; without a mask this is
+    "partial-convolution-based padding"; the window ignores ``groups``; ``padding_mode`` pads the
+    feature, while the mask is padded by holes. Different, because the published module is wrong
+    there: no mask of an earlier call is reused; half precision gives no NaN in empty windows; NaN
+    under a hole stays there; a C-channel mask costs no C_in x C_out convolution.
+
+    Args:
+        multi_channel: the mask has one plane per input channel.
+        return_mask: return ``(y, new_mask)`` instead of ``y``.
+        eps: added to the window's sum.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        multi_channel: bool = False,
+        return_mask: bool = False,
+        eps: float = 1e-8,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.multi_channel = multi_channel
+        self.return_mask = return_mask
+        self.eps = eps
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, mask_in: Mask | None = None
+    ) -> Tensor | tuple[Tensor, Mask]:
+        """Convolve the valid pixels.
+
+        Args:
+            input: (N, C_in, H, W).
+            mask_in: None, (N or 1, 1, H, W), (N or 1, C_in, H, W) with ``multi_channel``, or a
+                ChannelMask; 1 = valid.
+
+        Returns:
+            y (N, C_out, H', W'), or ``(y, new_mask)`` with ``return_mask``.
+        """
+        y, new_mask = partial_conv2d(
+            input,
+            mask_in,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.multi_channel,
+            self.eps,
+            self.padding_mode,
+        )
+        return (y, new_mask) if self.return_mask else y
+
+    def extra_repr(self) -> str:
+        """The arguments of nn.Conv2d and of this module."""
+        return (
+            f"{super().extra_repr()}, multi_channel={self.multi_channel}, "
+            f"return_mask={self.return_mask}"
+        )

@@ -1,0 +1,116 @@
+"""Builds the native core with CMake and Ninja; needs no torch.
+
+INPAINT_OPS_CUDA=1 makes a missing nvcc an error, =0 skips CUDA; by default it is built when nvcc is
+found (CUDA_HOME, PATH, or the nvidia-cuda-nvcc wheel). INPAINT_OPS_CUDA_ARCHS names the compute
+capabilities ("80;90;100"). INPAINT_OPS_WERROR=1 turns C++ warnings into errors.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+def find_nvcc() -> Path | None:
+    """The CUDA compiler, or None: CUDA_HOME first, then PATH, then NVIDIA's wheel."""
+    home = os.environ.get("CUDA_HOME")
+    if home:
+        candidate = Path(home) / "bin" / "nvcc"
+        return candidate if candidate.is_file() else None
+    on_path = shutil.which("nvcc")
+    if on_path:
+        return Path(on_path)
+    roots = {sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"], *sys.path}
+    for root in sorted(filter(None, roots)):
+        for candidate in sorted(Path(root).glob("nvidia/*/bin/nvcc")):
+            return candidate
+    return None
+
+
+def cuda_options() -> list[str]:
+    """CMake's CUDA options, from the environment and what is installed."""
+    wish = os.environ.get("INPAINT_OPS_CUDA", "auto")
+    if wish not in ("0", "1", "auto"):
+        raise SystemExit(f"INPAINT_OPS_CUDA={wish!r}: expected 0, 1 or auto")
+    if wish == "0":
+        return ["-DINPAINT_OPS_CUDA=OFF", "-DINPAINT_OPS_CUDA_REASON=skipped by INPAINT_OPS_CUDA=0"]
+    nvcc = find_nvcc()
+    if nvcc is None:
+        home = os.environ.get("CUDA_HOME")
+        where = "in CUDA_HOME" if home else "in CUDA_HOME, on PATH or from the nvidia-cuda-nvcc wheel"
+        if wish == "1":
+            raise SystemExit(f"INPAINT_OPS_CUDA=1, but no nvcc was found {where}")
+        return ["-DINPAINT_OPS_CUDA=OFF", f"-DINPAINT_OPS_CUDA_REASON=no nvcc found {where}"]
+    options = ["-DINPAINT_OPS_CUDA=ON", f"-DCMAKE_CUDA_COMPILER={nvcc}"]
+    archs = os.environ.get("INPAINT_OPS_CUDA_ARCHS")
+    if archs:
+        options.append(f"-DINPAINT_OPS_CUDA_ARCHS={archs.replace(',', ';').replace(' ', ';')}")
+    return options
+
+
+def tool(name: str) -> str:
+    """CMake or Ninja, from the wheel of the build environment if it is there, else from PATH."""
+    spec = importlib.util.find_spec(name)
+    if spec is not None:
+        module = importlib.import_module(name)
+        folder = getattr(module, "CMAKE_BIN_DIR", None) or getattr(module, "BIN_DIR", None)
+        if folder:
+            found = shutil.which(name, path=str(folder))
+            if found:
+                return found
+    found = shutil.which(name)
+    if found is None:
+        raise SystemExit(f"{name} was not found: pip install {name}")
+    return found
+
+
+class CMakeBuild(build_ext):
+    """Builds `inpaint_ops._core` in build_temp, which isolation makes anew for each build."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Configure, compile and copy the one extension of this package."""
+        import pybind11
+
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        folder = Path(self.build_temp).resolve() / "core"
+        # A folder kept from an earlier build remembers a Ninja that is gone.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        werror = "ON" if os.environ.get("INPAINT_OPS_WERROR") == "1" else "OFF"
+        configure = [
+            tool("cmake"), "-G", "Ninja", "-S", str(ROOT / "csrc"), "-B", str(folder),
+            f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}",
+            f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DINPAINT_OPS_WERROR={werror}",
+            *cuda_options(),
+        ]  # fmt: skip
+        subprocess.run(configure, check=True)
+        subprocess.run([tool("cmake"), "--build", str(folder)], check=True)
+        built = next(folder.glob("_core*.so"), None) or next(folder.glob("_core*.pyd"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed into place: a process that has the old core loaded keeps it.
+        temporary = target.with_name(target.name + ".new")
+        shutil.copy2(built, temporary)
+        os.replace(temporary, target)
+
+
+setup(
+    packages=find_packages(include=["inpaint_ops", "inpaint_ops.*"])
+    + find_packages(where="models", include=["inpaint_models", "inpaint_models.*"]),
+    package_dir={"inpaint_models": "models/inpaint_models"},
+    package_data={"inpaint_ops": ["py.typed", "_core.pyi"], "inpaint_models": ["py.typed"]},
+    ext_modules=[Extension("inpaint_ops._core", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+)
