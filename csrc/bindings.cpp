@@ -1,5 +1,5 @@
-// The only file that knows Python. A tensor arrives as (address, type code, sizes, strides), so
-// that one build serves every torch.
+// The only file that knows Python. A tensor arrives as (address, type code, sizes, strides, owner),
+// so that one build serves every torch; the owner is not looked at, it keeps the memory alive.
 #include <pybind11/pybind11.h>
 
 #include <vector>
@@ -43,7 +43,9 @@ TensorView view(py::handle value) {
   TensorView out;
   if (value.is_none()) return out;
   const Sequence parts(value);
-  if (parts.size() != 4) throw py::value_error("a tensor is (address, type, sizes, strides)");
+  if (parts.size() != 5) {
+    throw py::value_error("a tensor is (address, type, sizes, strides, owner)");
+  }
   const Sequence sizes(parts.item(2)), strides(parts.item(3));
   if (sizes.size() > kMaxDims || sizes.size() != strides.size() || sizes.size() == 0) {
     throw py::value_error("a tensor has one to five axes");

@@ -1,4 +1,4 @@
-# The native core (csrc/bindings.cpp). Tensors are (address, type, sizes, strides) or None.
+# The native core (csrc/bindings.cpp). Tensors are what core.view makes of them, or None.
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,6 +1,6 @@
 """Loads the native core and hands tensors to it.
 
-The core knows nothing of torch: a tensor goes to it as ``(address, type, sizes, strides)``, and its
+The core knows nothing of torch: a tensor goes to it as ``(address, type, sizes, strides)`` (see :func:`view`), and its
 threads are torch's own, through a C function that libtorch exports.
 """
 
@@ -42,7 +42,7 @@ OP_TABLE: dict[str, str] = {
 
 _DTYPES = {torch.bool: 0, torch.int32: 1, torch.float32: 2, torch.float64: 3}
 
-TensorView = tuple[int, int, torch.Size, tuple[int, ...]]
+TensorView = tuple[int, int, torch.Size, tuple[int, ...], Tensor]
 
 
 class CoreError(RuntimeError):
@@ -103,5 +103,5 @@ def load() -> ModuleType:
 
 
 def view(tensor: Tensor) -> TensorView:
-    """What the core needs to know of a tensor."""
-    return (tensor.data_ptr(), _DTYPES[tensor.dtype], tensor.shape, tensor.stride())
+    """What the core needs to know of a tensor, and the tensor: a temporary must outlive the call."""
+    return (tensor.data_ptr(), _DTYPES[tensor.dtype], tensor.shape, tensor.stride(), tensor)
