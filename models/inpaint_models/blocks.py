@@ -1,0 +1,121 @@
+"""Blocks that several networks share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inpaint_ops import RN_B, ChannelMask, PartialConv2d
+
+
+class ConvUnit(nn.Module):
+    """Convolution, then normalization, then activation; the last two may be absent."""
+
+    def __init__(
+        self, conv: nn.Module, norm: nn.Module | None, activation: nn.Module | None
+    ) -> None:
+        """Take the three parts; `activation` may work in place."""
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C_in, H, W); returns (N, C_out, H', W')."""
+        y: Tensor = self.conv(x)
+        if self.norm is not None:
+            y = self.norm(y)
+        return y if self.activation is None else self.activation(y)
+
+
+class PartialConvUnit(nn.Module):
+    """Partial convolution, then normalization, then activation; the last two may be absent.
+
+    Liu et al. (2018), eq. 1 (convolution) and 2 (mask). Padding is kernel_size // 2.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        bias: bool = False,
+        norm: nn.Module | None = None,
+        activation: nn.Module | None = None,
+    ) -> None:
+        """Make a block.
+
+        Args:
+            in_channels: channels of the input.
+            out_channels: channels of the output.
+            kernel_size: side of the square window.
+            stride: step of the window.
+            bias: whether the convolution has a bias.
+            norm: a module of one argument such as `nn.BatchNorm2d` or `RN_L`, or an `RN_B`, which
+                also gets the mask of holes.
+            activation: may work in place, because neither norms nor partial convolutions need
+                their output for their gradient.
+        """
+        super().__init__()
+        self.conv = PartialConv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=kernel_size // 2,
+            bias=bias,
+            return_mask=True,
+        )
+        self.norm = norm
+        self.activation = activation
+
+    def forward(
+        self, x: Tensor, mask: Tensor | ChannelMask, region: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Convolve, normalize, activate.
+
+        Args:
+            x: (N, C_in, H, W). What lies under a hole is never read.
+            mask: 1 = valid; (N, 1, H, W), or a `ChannelMask` with one plane per group of channels.
+            region: (N, 1, H0, W0), 1 = valid: the regions of an `RN_B`, resized by it to the
+                output. None: the updated mask.
+
+        Returns:
+            The output (N, C_out, H', W') and its updated mask (N, 1, H', W').
+        """
+        y, updated = self.conv(x, mask)
+        new_mask: Tensor = updated.planes if isinstance(updated, ChannelMask) else updated
+        if isinstance(self.norm, RN_B):
+            # RN_B keeps the polarity of its published code: 1 = hole.
+            y = self.norm(y, 1 - (new_mask if region is None else region))
+        elif self.norm is not None:
+            y = self.norm(y)
+        if self.activation is not None:
+            y = self.activation(y)
+        return y, new_mask
+
+
+def upsample_and_join(
+    x: Tensor, mask: Tensor, skip: Tensor, skip_mask: Tensor
+) -> tuple[Tensor, ChannelMask]:
+    """Resize to the skip's size (nearest) and concatenate features and masks, deep ones first.
+
+    Where the skip is exactly twice as large, this is nearest up-sampling by 2; other sizes come
+    from odd inputs of a stride-2 convolution.
+
+    Args:
+        x, mask: (N, C1, h, w) and (N, 1, h, w).
+        skip, skip_mask: (N, C2, H, W) and (N, 1, H, W).
+
+    Returns:
+        (N, C1 + C2, H, W), and its mask as two planes that stand for C1 and C2 channels.
+    """
+    size = skip.shape[-2:]
+    x = F.interpolate(x, size=size, mode="nearest")
+    mask = F.interpolate(mask, size=size, mode="nearest")
+    joined = torch.cat([x, skip], dim=1)
+    planes = torch.cat([mask, skip_mask], dim=1)
+    return joined, ChannelMask(planes, (x.shape[1], skip.shape[1]))

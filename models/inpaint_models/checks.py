@@ -1,0 +1,77 @@
+"""Checks of what callers hand to a network: each message names argument, given and allowed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Raise TypeError unless `value` is an int, ValueError unless it is at least `least`."""
+    # bool is an int to Python, but `levels=True` is a slip.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_image(image: Tensor, channels: int, parameter: Tensor, name: str = "image") -> None:
+    """Raise unless `image` is (N, channels, H, W), of the device and dtype of `parameter`.
+
+    Under autocast the dtype may differ from the network's: the convolutions cast.
+    """
+    if not isinstance(image, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(image).__name__}")
+    if image.dim() != 4 or image.shape[1] != channels:
+        raise ValueError(f"{name} must have shape (N, {channels}, H, W), got {tuple(image.shape)}")
+    if image.shape[2] == 0 or image.shape[3] == 0:
+        raise ValueError(f"{name} must have at least one pixel, got shape {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise TypeError(
+            f"{name} must be of a floating-point dtype with values in [0, 1], got {image.dtype}"
+        )
+    if image.device != parameter.device:
+        raise ValueError(f"{name} is on {image.device}, but the network is on {parameter.device}")
+    autocast = torch.is_autocast_enabled(image.device.type)
+    if image.dtype != parameter.dtype and not autocast:
+        raise TypeError(
+            f"{name} must have the network's dtype {parameter.dtype}, got {image.dtype}"
+        )
+
+
+def prepare_mask(mask: Tensor, image: Tensor) -> Tensor:
+    """Check a mask against its image and bring it to (N, 1, H, W) in the image's dtype.
+
+    Args:
+        mask: (N, 1, H, W) or (1, 1, H, W), 1 = valid, 0 = hole. Floating-point masks may be soft
+            (values in [0, 1]). In bool and integer masks everything but zero is valid, so that a
+            0/255 picture means what it shows.
+        image: (N, C, H, W), checked before.
+    """
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask must be a tensor, got {type(mask).__name__}")
+    n, _, h, w = image.shape
+    if mask.dim() != 4 or mask.shape[1] != 1 or mask.shape[2] != h or mask.shape[3] != w:
+        raise ValueError(
+            f"mask must have shape ({n}, 1, {h}, {w}) or (1, 1, {h}, {w}) to go with an image of "
+            f"shape {tuple(image.shape)}, got {tuple(mask.shape)}"
+        )
+    if mask.shape[0] != n and mask.shape[0] != 1:
+        raise ValueError(
+            f"mask must have batch size {n}, as the image has, or 1, got {mask.shape[0]}"
+        )
+    if mask.is_complex():
+        raise TypeError(
+            f"mask must be of a bool, integer or floating-point dtype, got {mask.dtype}"
+        )
+    if mask.device != image.device:
+        raise ValueError(f"mask is on {mask.device}, but the image is on {image.device}")
+    if not mask.is_floating_point():
+        mask = mask != 0
+    return mask.detach().to(image.dtype).expand(n, 1, h, w)

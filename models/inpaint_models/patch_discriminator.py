@@ -1,0 +1,103 @@
+"""The 70x70 PatchGAN of pix2pix (Isola et al. 2017, section 6.1.2), conditioned on the corrupted
+image: "the discriminator D is like the one used in pix2pix model, which takes both the corrupted
+image and target image as inputs" (Shi et al., section 3).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import ConvUnit
+from .checks import check_at_least, check_image
+from .initialization import init_normal
+from .registry import ModelCard, register_discriminator
+
+
+@register_discriminator(
+    "cgan_pc_rn",
+    ModelCard(
+        title="70x70 PatchGAN",
+        paper="Isola et al. 2017: Image-to-Image Translation with Conditional Adversarial Networks",
+        source="section 6.1.2, 'C64-C128-C256-C512'; used by Shi et al., section 3",
+        inputs="corrupted and image, each (N, in_channels, H, W), H and W at least 24, finite",
+        output="logits (N, 1, H // 8 - 2, W // 8 - 2), one per 70x70 patch; 30x30 for 256x256",
+        parameters=2_769_601,
+        options={
+            "in_channels": "channels of each of the two images, at least 1",
+            "width": "channels of the first layer, at least 1; deeper ones have 2, 4, 8 times more",
+        },
+        decisions=(
+            "every convolution has a bias, also before batch norm, which cancels it: kept for the "
+            "published parameter count",
+            "logits, no sigmoid at the end: for losses 'with logits', safe in half precision",
+        ),
+    ),
+)
+class PatchDiscriminator(nn.Module):
+    """Five 4x4 convolutions, padding 1, strides 2, 2, 2, 1, 1; LeakyReLU 0.2 between them.
+
+        conv1  s2  2*C -> 64
+        conv2  s2   64 -> 128  batch norm
+        conv3  s2  128 -> 256  batch norm
+        conv4  s1  256 -> 512  batch norm
+        conv5  s1  512 -> 1    logits
+
+    2,769,601 parameters. Weights start as N(0, 0.02^2), batch norm's as N(1, 0.02^2), biases as 0.
+    """
+
+    def __init__(self, *, in_channels: int = 3, width: int = 64) -> None:
+        """Make a discriminator for two images of `in_channels` channels each.
+
+        `width`: channels of the first layer.
+        """
+        super().__init__()
+        check_at_least("in_channels", in_channels, 1)
+        check_at_least("width", width, 1)
+        self.in_channels = in_channels
+        self.width = width
+        channels = [2 * in_channels, width, 2 * width, 4 * width, 8 * width, 1]
+        self.layers = nn.ModuleList()
+        for i, stride in enumerate((2, 2, 2, 1, 1)):
+            first, last = i == 0, i == 4
+            self.layers.append(
+                ConvUnit(
+                    nn.Conv2d(channels[i], channels[i + 1], 4, stride=stride, padding=1),
+                    norm=None if first or last else nn.BatchNorm2d(channels[i + 1]),
+                    activation=None if last else nn.LeakyReLU(0.2, inplace=True),
+                )
+            )
+        init_normal(self)
+
+    def extra_repr(self) -> str:
+        """The options, for `repr`."""
+        return f"in_channels={self.in_channels}, width={self.width}"
+
+    def forward(self, corrupted: Tensor, image: Tensor) -> Tensor:
+        """Judge each patch of an image, given the corrupted image it was made from.
+
+        Args:
+            corrupted: (N, in_channels, H, W), the input image with its holes set to a finite
+                value (select them, `torch.where`; a product keeps NaN).
+            image: (N, in_channels, H, W), the true image or the generator's.
+
+        Returns:
+            Logits (N, 1, H // 8 - 2, W // 8 - 2): positive means "true".
+        """
+        weight = next(self.parameters())
+        check_image(corrupted, self.in_channels, weight, "corrupted")
+        check_image(image, self.in_channels, weight)
+        if corrupted.shape != image.shape:
+            raise ValueError(
+                f"corrupted and image must have the same shape, got {tuple(corrupted.shape)} and "
+                f"{tuple(image.shape)}"
+            )
+        if image.shape[2] < 24 or image.shape[3] < 24:
+            raise ValueError(
+                f"image must be at least 24 x 24 to leave one logit, got "
+                f"{image.shape[2]} x {image.shape[3]}"
+            )
+        x = torch.cat([corrupted, image], dim=1)
+        for layer in self.layers:
+            x = layer(x)
+        return x
