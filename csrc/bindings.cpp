@@ -172,21 +172,28 @@ PYBIND11_MODULE(_core, m) {
     const TensorView a = view(x), b = view(pooled), c = view(argmax);
     run([&] { return channel_pool(pool, a, b, c); });
   });
-  m.def("attention_region_norm_forward",
-        [](H x, H mask, H gamma, H beta, double eps, H y, H mean, H rstd) {
-          const TensorView a = view(x), b = view(mask), c = view(gamma), d = view(beta), e = view(y),
-                           f = view(mean), g = view(rstd);
-          run([&] { return attention_region_norm_forward(pool, a, b, c, d, eps, e, f, g); });
-        });
-  m.def("attention_region_norm_backward_maps", [](H grad, H x, H mask, H gamma, H mean, H rstd,
-                                                  H grad_gamma, H grad_beta, H sums) {
-    const TensorView a = view(grad), b = view(x), c = view(mask), d = view(gamma), e = view(mean),
-                     f = view(rstd), g = view(grad_gamma), h = view(grad_beta), i = view(sums);
-    run([&] { return attention_region_norm_backward_maps(pool, a, b, c, d, e, f, g, h, i); });
+  m.def("plane_conv", [](H x, H weight, H bias, H out) {
+    const TensorView a = view(x), b = view(weight), c = view(bias), d = view(out);
+    run([&] { return plane_conv(pool, a, b, c, d); });
   });
+  m.def("plane_conv_backward_weight", [](H grad, H x, H grad_weight) {
+    const TensorView a = view(grad), b = view(x), c = view(grad_weight);
+    run([&] { return plane_conv_backward_weight(pool, a, b, c); });
+  });
+  m.def("attention_region_norm_forward", [](H x, H mask, H maps, double eps, H y, H mean, H rstd) {
+    const TensorView a = view(x), b = view(mask), c = view(maps), d = view(y), e = view(mean),
+                     f = view(rstd);
+    run([&] { return attention_region_norm_forward(pool, a, b, c, eps, d, e, f); });
+  });
+  m.def("attention_region_norm_backward_maps",
+        [](H grad, H x, H mask, H maps, H mean, H rstd, H grad_maps, H sums) {
+          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps),
+                           e = view(mean), f = view(rstd), g = view(grad_maps), h = view(sums);
+          run([&] { return attention_region_norm_backward_maps(pool, a, b, c, d, e, f, g, h); });
+        });
   m.def("attention_region_norm_backward_input",
-        [](H grad, H x, H mask, H gamma, H mean, H rstd, H sums, H grad_pooled, H argmax, H grad_x) {
-          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(gamma),
+        [](H grad, H x, H mask, H maps, H mean, H rstd, H sums, H grad_pooled, H argmax, H grad_x) {
+          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps),
                            e = view(mean), f = view(rstd), g = view(sums), h = view(grad_pooled),
                            i = view(argmax), j = view(grad_x);
           run([&] {

@@ -34,16 +34,22 @@ def region_norm_backward(
     grad_bias: TensorView,
 ) -> None: ...
 def channel_pool(x: TensorView, pooled: TensorView, argmax: TensorView) -> None: ...
+def plane_conv(
+    x: TensorView, weight: TensorView, bias: TensorView | None, out: TensorView
+) -> None: ...
+def plane_conv_backward_weight(
+    grad: TensorView, x: TensorView, grad_weight: TensorView
+) -> None: ...
 def attention_region_norm_forward(
-    x: TensorView, mask: TensorView, gamma: TensorView, beta: TensorView, eps: float,
-    y: TensorView, mean: TensorView, rstd: TensorView,
+    x: TensorView, mask: TensorView, maps: TensorView, eps: float, y: TensorView,
+    mean: TensorView, rstd: TensorView,
 ) -> None: ...
 def attention_region_norm_backward_maps(
-    grad: TensorView, x: TensorView, mask: TensorView, gamma: TensorView, mean: TensorView,
-    rstd: TensorView, grad_gamma: TensorView, grad_beta: TensorView, sums: TensorView,
+    grad: TensorView, x: TensorView, mask: TensorView, maps: TensorView, mean: TensorView,
+    rstd: TensorView, grad_maps: TensorView, sums: TensorView,
 ) -> None: ...
 def attention_region_norm_backward_input(
-    grad: TensorView, x: TensorView, mask: TensorView, gamma: TensorView, mean: TensorView,
+    grad: TensorView, x: TensorView, mask: TensorView, maps: TensorView, mean: TensorView,
     rstd: TensorView, sums: TensorView, grad_pooled: TensorView, argmax: TensorView,
     grad_x: TensorView,
 ) -> None: ...

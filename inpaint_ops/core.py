@@ -28,12 +28,12 @@ OP_TABLE: dict[str, str] = {
         "grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias"
     ),
     "channel_pool": "x,pooled,argmax",
-    "attention_region_norm_forward": "x,mask,gamma,beta,eps,y,mean,rstd",
-    "attention_region_norm_backward_maps": (
-        "grad,x,mask,gamma,mean,rstd,grad_gamma,grad_beta,sums"
-    ),
+    "plane_conv": "x,weight,bias,out",
+    "plane_conv_backward_weight": "grad,x,grad_weight",
+    "attention_region_norm_forward": "x,mask,maps,eps,y,mean,rstd",
+    "attention_region_norm_backward_maps": "grad,x,mask,maps,mean,rstd,grad_maps,sums",
     "attention_region_norm_backward_input": (
-        "grad,x,mask,gamma,mean,rstd,sums,grad_pooled,argmax,grad_x"
+        "grad,x,mask,maps,mean,rstd,sums,grad_pooled,argmax,grad_x"
     ),
     "cuda_mask_update": (
         "device,stream,mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,ratio"

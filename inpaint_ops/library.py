@@ -49,12 +49,12 @@ SCHEMAS: dict[str, str] = {
     "attention_region_norm_forward": (
         "(Tensor x, Tensor attention_weight, Tensor gamma_weight, Tensor gamma_bias,"
         " Tensor beta_weight, Tensor beta_bias, float threshold, float eps)"
-        " -> (Tensor y, Tensor pooled, Tensor argmax, Tensor attention, Tensor gamma, Tensor mean,"
+        " -> (Tensor y, Tensor pooled, Tensor argmax, Tensor attention, Tensor maps, Tensor mean,"
         " Tensor rstd)"
     ),
     "attention_region_norm_backward": (
         "(Tensor grad, Tensor x, Tensor attention_weight, Tensor gamma_weight, Tensor beta_weight,"
-        " Tensor pooled, Tensor argmax, Tensor attention, Tensor gamma, Tensor mean, Tensor rstd,"
+        " Tensor pooled, Tensor argmax, Tensor attention, Tensor maps, Tensor mean, Tensor rstd,"
         " float threshold) -> (Tensor grad_x, Tensor grad_attention_weight,"
         " Tensor grad_gamma_weight, Tensor grad_gamma_bias, Tensor grad_beta_weight,"
         " Tensor grad_beta_bias)"
@@ -182,8 +182,8 @@ def _fake_attention_region_norm_forward(
         torch.empty_like(dense(x)),
         x.new_empty(n, 2, *spatial),
         torch.empty_like(plane, dtype=torch.int32),
-        torch.empty_like(plane),
-        torch.empty_like(plane),
+        plane,
+        x.new_empty(n, 2, *spatial),
         moments,
         torch.empty_like(moments),
     )
@@ -198,7 +198,7 @@ def _fake_attention_region_norm_backward(
     pooled: Tensor,
     argmax: Tensor,
     attention: Tensor,
-    gamma: Tensor,
+    maps: Tensor,
     mean: Tensor,
     rstd: Tensor,
     threshold: float,

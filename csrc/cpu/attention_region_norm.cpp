@@ -60,15 +60,22 @@ void pool_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
       where = take ? index : where;
     }
     sum = horizontal_sum<T>(total);
-    best = top[0];
-    arg = where[0];
-    for (int i = 1; i < kLanes; ++i) {
-      const bool tie = (top[i] == best || (top[i] != top[i] && best != best)) && where[i] < arg;
-      if (replaces<T>(top[i], best) || tie) {
-        best = top[i];
-        arg = where[i];
+    T values[kLanes];
+    typename Lanes<T>::Index indices[kLanes];
+    __builtin_memcpy(values, &top, sizeof(top));
+    __builtin_memcpy(indices, &where, sizeof(where));
+    for (int width = kLanes / 2; width > 0; width /= 2) {
+      for (int i = 0; i < width; ++i) {
+        const T other = values[i + width];
+        const bool both_nan = other != other && values[i] != values[i];
+        const bool tie = (other == values[i] || both_nan) && indices[i + width] < indices[i];
+        const bool take = replaces(other, values[i]) || tie;
+        values[i] = take ? other : values[i];
+        indices[i] = take ? indices[i + width] : indices[i];
       }
     }
+    best = values[0];
+    arg = indices[0];
   }
   for (; c < a.c; ++c) {
     sum += static_cast<double>(x[c]);
@@ -108,30 +115,30 @@ void maps_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c, d
   const int64_t plane = (n * a.c + c) * a.s;
   const T* __restrict x = static_cast<const T*>(a.x) + plane;
   const T* __restrict g = static_cast<const T*>(a.grad) + plane;
-  const T* __restrict gamma = static_cast<const T*>(a.gamma) + n * a.s;
-  T* __restrict grad_gamma = static_cast<T*>(a.grad_gamma) + n * a.s;
-  T* __restrict grad_beta = static_cast<T*>(a.grad_beta) + n * a.s;
+  const T* __restrict gamma = static_cast<const T*>(a.maps) + n * 2 * a.s;
+  T* __restrict grad_gamma = static_cast<T*>(a.grad_maps) + n * 2 * a.s;
+  T* __restrict grad_beta = grad_gamma + a.s;
   const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
       shift(table<T>(a, a.shift, n), a.c, c);
-  const Vec<T> zero{};
-  Vec<T> s0{}, p0{}, s1{}, p1{};
+  RegionSums<T> by_region;
   int64_t s = k.s0;
   for (; s + kLanes <= k.s1; s += kLanes) {
+    const int region = region_of<T>(k.labels + s);
     const auto hole = load_labels<T>(k.labels + s);
-    const Vec<T> grad = load(g + s), centered = load(x + s) - mean.lanes(hole);
-    const Vec<T> normalized = centered * scale.lanes(hole) + shift.lanes(hole);
+    const Vec<T> grad = load(g + s), centered = load(x + s) - mean.at(region, hole);
+    const Vec<T> normalized = centered * scale.at(region, hole) + shift.at(region, hole);
     store(grad_gamma + s, load(grad_gamma + s) + grad * normalized);
     store(grad_beta + s, load(grad_beta + s) + grad);
     const Vec<T> gained = grad * (load(gamma + s) + T(1)), product = gained * centered;
-    s0 += hole ? zero : gained;
-    p0 += hole ? zero : product;
-    s1 += hole ? gained : zero;
-    p1 += hole ? product : zero;
+    if (region == 0) {
+      by_region.template add<0>(gained, product);
+    } else if (region == 1) {
+      by_region.template add<1>(gained, product);
+    } else {
+      by_region.add_mixed(hole, gained, product);
+    }
   }
-  sums[0] += horizontal_sum<T>(s0);
-  sums[1] += horizontal_sum<T>(p0);
-  sums[2] += horizontal_sum<T>(s1);
-  sums[3] += horizontal_sum<T>(p1);
+  by_region.collect(sums);
   for (; s < k.s1; ++s) {
     const int r = k.labels[s];
     const T centered = x[s] - mean.of[r];
@@ -150,8 +157,8 @@ void maps_unit_contiguous(const RegionNormArgs& a, int64_t n, int64_t unit, doub
   for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
     const Chunk k = chunk_at(a, n, chunk);
     for (int64_t s = k.s0; s < k.s1; ++s) {
-      static_cast<T*>(a.grad_gamma)[n * a.s + s] = T(0);
-      static_cast<T*>(a.grad_beta)[n * a.s + s] = T(0);
+      static_cast<T*>(a.grad_maps)[n * 2 * a.s + s] = T(0);
+      static_cast<T*>(a.grad_maps)[(n * 2 + 1) * a.s + s] = T(0);
     }
     for (int64_t c = 0; c < a.c; ++c) {
       double sums[4] = {0, 0, 0, 0};
@@ -174,7 +181,7 @@ void maps_pixel(const RegionNormArgs& a, int64_t n, int64_t s, T* __restrict sum
   const T* shift = table<T>(a, a.shift, n) + r * C;
   sum += r * 2 * C;
   product += r * 2 * C;
-  const T gain = static_cast<const T*>(a.gamma)[n * a.s + s] + T(1);
+  const T gain = static_cast<const T*>(a.maps)[n * 2 * a.s + s] + T(1);
   Vec<T> gammas{}, betas{};
   int64_t c = 0;
   for (; c + kLanes <= C; c += kLanes) {
@@ -193,8 +200,9 @@ void maps_pixel(const RegionNormArgs& a, int64_t n, int64_t s, T* __restrict sum
     sum[c] += g[c] * gain;
     product[c] += g[c] * gain * centered;
   }
-  static_cast<T*>(a.grad_gamma)[n * a.s + s] = static_cast<T>(gamma_sum);
-  static_cast<T*>(a.grad_beta)[n * a.s + s] = static_cast<T>(beta_sum);
+  T* grad_maps = static_cast<T*>(a.grad_maps) + n * 2 * a.s + s;
+  grad_maps[0] = static_cast<T>(gamma_sum);
+  grad_maps[a.s] = static_cast<T>(beta_sum);
 }
 
 template <class T>
@@ -233,7 +241,7 @@ void input_chunk(const RegionNormArgs& a, int64_t n, int64_t c, int64_t s0, int6
   const T* __restrict g = static_cast<const T*>(a.grad) + plane;
   T* __restrict out = static_cast<T*>(a.out) + plane;
   const uint8_t* __restrict labels = a.regions.labels + n * a.regions.n_stride;
-  const T* __restrict gamma = static_cast<const T*>(a.gamma) + n * a.s;
+  const T* __restrict gamma = static_cast<const T*>(a.maps) + n * 2 * a.s;
   const T* __restrict grad_mean = static_cast<const T*>(a.grad_pooled) + n * 2 * a.s;
   const T* __restrict grad_max = grad_mean + a.s;
   const int32_t* __restrict argmax = a.argmax + n * a.s;
@@ -264,7 +272,7 @@ void input_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
   const T* __restrict scale = table<T>(a, a.scale, n) + r * C;
   const T* __restrict k1 = table<T>(a, a.k1, n) + r * C;
   const T* __restrict k2 = table<T>(a, a.k2, n) + r * C;
-  const T gain = static_cast<const T*>(a.gamma)[n * a.s + s] + T(1);
+  const T gain = static_cast<const T*>(a.maps)[n * 2 * a.s + s] + T(1);
   const T* pooled = static_cast<const T*>(a.grad_pooled) + n * 2 * a.s + s;
   const T from_mean = pooled[0] / static_cast<T>(C);
   INPAINT_IVDEP

@@ -89,11 +89,9 @@ struct RegionNormArgs {
   const void* k1;             // backward: mean of the gradient
   const void* k2;             // backward: rstd^2 * mean of gradient * (x - mean)
   int64_t stat_n_stride;      // 2 * c with instance statistics, else 0
-  // Per pixel (attention form), (n, 1, s) in dtype, or null:
-  const void* gamma;
-  const void* beta;
-  void* grad_gamma;
-  void* grad_beta;
+  // Per pixel (attention form), (n, 2, s) in dtype: gamma and beta; or null:
+  const void* maps;
+  void* grad_maps;
   const void* grad_pooled;    // (n, 2, s)
   const int32_t* argmax;
   // Reductions leave one row per unit, (2 regions, 2 values, c): forward mean and m2, backward the
@@ -103,6 +101,21 @@ struct RegionNormArgs {
   void* pooled;               // (n, 2, s)
   int32_t* argmax_out;
 };
+
+// Planes (n, in, h, w) and (n, outputs, h, w), one or two of each; odd windows kh x kw.
+struct PlaneConvArgs {
+  ParallelFor pool;
+  DType dtype;
+  const void* x;
+  const void* weight;         // (outputs, in, kh, kw)
+  const void* bias;           // (outputs), or null
+  void* out;
+  const void* grad;           // weight gradient: of the outputs
+  double* partials;           // weight gradient: one row of taps for each unit
+  void* padded;               // n * in * (h + kh - 1) * (w + kw - 1)
+  int64_t n, in, outputs, h, w, kh, kw;
+};
+constexpr int64_t kPlaneRows = 16;  // rows of one unit of the weight gradient
 
 constexpr int64_t kUnitChunks = 4;  // chunks of one unit of a reduction, for every thread count
 
@@ -119,6 +132,8 @@ struct CpuKernels {
   bool (*channel_pool)(const RegionNormArgs&);
   bool (*attention_backward_maps)(const RegionNormArgs&);
   bool (*attention_backward_input)(const RegionNormArgs&);
+  bool (*plane_conv)(const PlaneConvArgs&);
+  bool (*plane_conv_backward_weight)(const PlaneConvArgs&);
 };
 
 constexpr int64_t kEpilogueUnit = 4096;  // pixels of one unit of the bias gradient

@@ -30,6 +30,30 @@ INPAINT_INLINE void add_row(T* __restrict acc, const M* __restrict row, int64_t 
   }
 }
 
+// Whether every plane stands for as many channels as the first, as in a full C-channel mask.
+INPAINT_INLINE bool dense_counts(const MaskUpdateArgs& a) {
+  for (int64_t g = 1; g < a.groups; ++g) {
+    if (a.counts[g] != a.counts[0]) return false;
+  }
+  return true;
+}
+
+template <class M, class T>
+INPAINT_INLINE T sum_channels(const M* pixel, int64_t count) {
+  if constexpr (sizeof(M) == 1) {
+    int64_t valid = 0;
+    for (int64_t g = 0; g < count; ++g) valid += pixel[g] != 0;
+    return static_cast<T>(valid);
+  } else {
+    Vec<M> lanes{};
+    int64_t g = 0;
+    for (; g + Lanes<M>::count <= count; g += Lanes<M>::count) lanes += load(pixel + g);
+    double sum = horizontal_sum<M>(lanes);
+    for (; g < count; ++g) sum += static_cast<double>(pixel[g]);
+    return static_cast<T>(sum);
+  }
+}
+
 // Planes (n, groups, row) -> one weighted plane.
 template <class M, class T>
 void sum_groups(const MaskUpdateArgs& a, int64_t task, T* __restrict out) {
@@ -40,14 +64,10 @@ void sum_groups(const MaskUpdateArgs& a, int64_t task, T* __restrict out) {
                   h * a.mask_stride[3];
   const int64_t w = a.size[2];
   for (int64_t i = 0; i < w; ++i) out[i] = T(0);
-  if (a.mask_stride[1] == 1 && a.groups > 1) {  // channels last: one pixel's channels are together
+  if (a.mask_stride[1] == 1 && dense_counts(a)) {  // channels last: a pixel's channels are together
     for (int64_t i = 0; i < w; ++i) {
-      const M* pixel = base + i * a.mask_stride[4];
-      T sum = 0;
-      for (int64_t g = 0; g < a.groups; ++g) {
-        sum += mask_value<M, T>(pixel[g]) * static_cast<T>(a.counts[g]);
-      }
-      out[i] = sum;
+      out[i] = sum_channels<M, T>(base + i * a.mask_stride[4], a.groups) *
+               static_cast<T>(a.counts[0]);
     }
     return;
   }

@@ -13,45 +13,35 @@ template <class T>
 void chunk_moments(const Chunk& k, const T* x, Moments moments[2]) {
   constexpr int kLanes = Lanes<T>::count;
   const T shift[2] = {k.count[0] ? x[k.first[0]] : T(0), k.count[1] ? x[k.first[1]] : T(0)};
-  const int only = k.only();
-  double sum[2] = {0, 0}, squares[2] = {0, 0};
+  const Vec<T> center[2] = {splat<T>(shift[0]), splat<T>(shift[1])};
+  RegionSums<T> sums;
   int64_t s = k.s0;
-  if (only >= 0) {
-    const Vec<T> center = splat<T>(shift[only]);
-    Vec<T> s0{}, q0{};
-    for (; s + kLanes <= k.s1; s += kLanes) {
-      const Vec<T> d = load(x + s) - center;
-      s0 += d;
-      q0 += d * d;
-    }
-    sum[only] = horizontal_sum<T>(s0);
-    squares[only] = horizontal_sum<T>(q0);
-  } else {
-    const Vec<T> zero{}, center0 = splat<T>(shift[0]), center1 = splat<T>(shift[1]);
-    Vec<T> s0{}, q0{}, s1{}, q1{};
-    for (; s + kLanes <= k.s1; s += kLanes) {
-      const Vec<T> v = load(x + s);
+  for (; s + kLanes <= k.s1; s += kLanes) {
+    const Vec<T> v = load(x + s);
+    const int region = region_of<T>(k.labels + s);
+    if (region == 0) {
+      const Vec<T> d = v - center[0];
+      sums.template add<0>(d, d * d);
+    } else if (region == 1) {
+      const Vec<T> d = v - center[1];
+      sums.template add<1>(d, d * d);
+    } else {
       const auto hole = load_labels<T>(k.labels + s);
-      const Vec<T> d0 = hole ? zero : v - center0, d1 = hole ? v - center1 : zero;
-      s0 += d0;
-      q0 += d0 * d0;
-      s1 += d1;
-      q1 += d1 * d1;
+      const Vec<T> d = v - (hole ? center[1] : center[0]);
+      sums.add_mixed(hole, d, d * d);
     }
-    sum[0] = horizontal_sum<T>(s0);
-    squares[0] = horizontal_sum<T>(q0);
-    sum[1] = horizontal_sum<T>(s1);
-    squares[1] = horizontal_sum<T>(q1);
   }
+  double total[4] = {0, 0, 0, 0};
+  sums.collect(total);
   for (; s < k.s1; ++s) {
     const int r = k.labels[s];
     const double d = static_cast<double>(x[s] - shift[r]);
-    sum[r] += d;
-    squares[r] += d * d;
+    total[r * 2] += d;
+    total[r * 2 + 1] += d * d;
   }
   for (int r = 0; r < 2; ++r) {
     merge_moments(&moments[r], moments_from_shifted(k.count[r], static_cast<double>(shift[r]),
-                                                    sum[r], squares[r]));
+                                                    total[r * 2], total[r * 2 + 1]));
   }
 }
 
@@ -163,21 +153,16 @@ void apply_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c) 
   constexpr int kLanes = Lanes<T>::count;
   const T* __restrict x = static_cast<const T*>(a.x) + (n * a.c + c) * a.s;
   T* __restrict y = static_cast<T*>(a.out) + (n * a.c + c) * a.s;
-  const T* gamma = kMaps ? static_cast<const T*>(a.gamma) + n * a.s : nullptr;
-  const T* beta = kMaps ? static_cast<const T*>(a.beta) + n * a.s : nullptr;
+  const T* gamma = kMaps ? static_cast<const T*>(a.maps) + n * 2 * a.s : nullptr;
+  const T* beta = kMaps ? gamma + a.s : nullptr;
   const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
       shift(table<T>(a, a.shift, n), a.c, c);
-  const int only = k.only();
   int64_t s = k.s0;
   for (; s + kLanes <= k.s1; s += kLanes) {
-    const Vec<T> v = load(x + s);
-    Vec<T> out;
-    if (only >= 0) {
-      out = (v - mean.of[only]) * scale.of[only] + shift.of[only];
-    } else {
-      const auto hole = load_labels<T>(k.labels + s);
-      out = (v - mean.lanes(hole)) * scale.lanes(hole) + shift.lanes(hole);
-    }
+    const int region = region_of<T>(k.labels + s);
+    const auto hole = load_labels<T>(k.labels + s);
+    Vec<T> out = (load(x + s) - mean.at(region, hole)) * scale.at(region, hole) +
+                 shift.at(region, hole);
     if (kMaps) out = out * (load(gamma + s) + T(1)) + load(beta + s);
     store(y + s, out);
   }
@@ -197,8 +182,9 @@ void apply_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
   const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
   const T* __restrict scale = table<T>(a, a.scale, n) + r * C;
   const T* __restrict shift = table<T>(a, a.shift, n) + r * C;
-  const T gain = kMaps ? static_cast<const T*>(a.gamma)[n * a.s + s] + T(1) : T(1);
-  const T offset = kMaps ? static_cast<const T*>(a.beta)[n * a.s + s] : T(0);
+  const T* maps = kMaps ? static_cast<const T*>(a.maps) + n * 2 * a.s + s : nullptr;
+  const T gain = kMaps ? maps[0] + T(1) : T(1);
+  const T offset = kMaps ? maps[a.s] : T(0);
   INPAINT_IVDEP
   for (int64_t c = 0; c < C; ++c) {
     const T out = (x[c] - mean[c]) * scale[c] + shift[c];
@@ -240,33 +226,21 @@ bool apply(const RegionNormArgs& a) {
 template <class T>
 void chunk_sums(const Chunk& k, const T* x, const T* g, const Choice<T>& mean, double out[4]) {
   constexpr int kLanes = Lanes<T>::count;
-  const int only = k.only();
+  RegionSums<T> sums;
   int64_t s = k.s0;
-  if (only >= 0) {
-    Vec<T> s0{}, p0{};
-    for (; s + kLanes <= k.s1; s += kLanes) {
-      const Vec<T> grad = load(g + s);
-      s0 += grad;
-      p0 += grad * (load(x + s) - mean.of[only]);
-    }
-    out[only * 2] += horizontal_sum<T>(s0);
-    out[only * 2 + 1] += horizontal_sum<T>(p0);
-  } else {
-    const Vec<T> zero{};
-    Vec<T> s0{}, p0{}, s1{}, p1{};
-    for (; s + kLanes <= k.s1; s += kLanes) {
+  for (; s + kLanes <= k.s1; s += kLanes) {
+    const Vec<T> v = load(x + s), grad = load(g + s);
+    const int region = region_of<T>(k.labels + s);
+    if (region == 0) {
+      sums.template add<0>(grad, grad * (v - mean.wide[0]));
+    } else if (region == 1) {
+      sums.template add<1>(grad, grad * (v - mean.wide[1]));
+    } else {
       const auto hole = load_labels<T>(k.labels + s);
-      const Vec<T> grad = load(g + s), product = grad * (load(x + s) - mean.lanes(hole));
-      s0 += hole ? zero : grad;
-      p0 += hole ? zero : product;
-      s1 += hole ? grad : zero;
-      p1 += hole ? product : zero;
+      sums.add_mixed(hole, grad, grad * (v - mean.at(-1, hole)));
     }
-    out[0] += horizontal_sum<T>(s0);
-    out[1] += horizontal_sum<T>(p0);
-    out[2] += horizontal_sum<T>(s1);
-    out[3] += horizontal_sum<T>(p1);
   }
+  sums.collect(out);
   for (; s < k.s1; ++s) {
     const int r = k.labels[s];
     out[r * 2] += static_cast<double>(g[s]);
@@ -333,18 +307,13 @@ void backward_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t 
   T* __restrict out = static_cast<T*>(a.out) + plane;
   const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
       k1(table<T>(a, a.k1, n), a.c, c), k2(table<T>(a, a.k2, n), a.c, c);
-  const int only = k.only();
   int64_t s = k.s0;
   for (; s + kLanes <= k.s1; s += kLanes) {
-    const Vec<T> v = load(x + s), grad = load(g + s);
-    if (only >= 0) {
-      store(out + s, scale.of[only] *
-                         (grad - k1.of[only] - (v - mean.of[only]) * k2.of[only]));
-    } else {
-      const auto hole = load_labels<T>(k.labels + s);
-      store(out + s, scale.lanes(hole) *
-                         (grad - k1.lanes(hole) - (v - mean.lanes(hole)) * k2.lanes(hole)));
-    }
+    const int region = region_of<T>(k.labels + s);
+    const auto hole = load_labels<T>(k.labels + s);
+    const Vec<T> centered = load(x + s) - mean.at(region, hole);
+    store(out + s, scale.at(region, hole) *
+                       (load(g + s) - k1.at(region, hole) - centered * k2.at(region, hole)));
   }
   for (; s < k.s1; ++s) {
     const int r = k.labels[s];
@@ -382,8 +351,8 @@ bool region_statistics(const RegionNormArgs& a) {
 }
 
 bool region_apply(const RegionNormArgs& a) {
-  if (a.dtype == DType::kFloat64) return a.gamma ? apply<double, true>(a) : apply<double, false>(a);
-  return a.gamma ? apply<float, true>(a) : apply<float, false>(a);
+  if (a.dtype == DType::kFloat64) return a.maps ? apply<double, true>(a) : apply<double, false>(a);
+  return a.maps ? apply<float, true>(a) : apply<float, false>(a);
 }
 
 bool region_backward_sums(const RegionNormArgs& a) {

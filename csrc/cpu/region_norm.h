@@ -18,7 +18,6 @@ struct Chunk {
   int64_t s0, s1;         // pixels of the image
   const uint8_t* labels;  // of the image, indexed by pixel
   int32_t count[2], first[2];
-  INPAINT_INLINE int only() const { return count[1] == 0 ? 0 : (count[0] == 0 ? 1 : -1); }
 };
 
 INPAINT_INLINE Chunk chunk_at(const RegionNormArgs& a, int64_t n, int64_t chunk) {
@@ -44,10 +43,37 @@ INPAINT_INLINE const T* table(const RegionNormArgs& a, const void* values, int64
 template <class T>
 struct Choice {
   T of[2];
+  Vec<T> wide[2];
   INPAINT_INLINE Choice(const T* rows, int64_t c, int64_t channel)
-      : of{rows[channel], rows[c + channel]} {}
-  INPAINT_INLINE Vec<T> lanes(typename Lanes<T>::Int labels) const {
-    return labels ? splat<T>(of[1]) : splat<T>(of[0]);
+      : of{rows[channel], rows[c + channel]}, wide{splat<T>(of[0]), splat<T>(of[1])} {}
+  // `region` is 0 or 1, or -1 to choose by lane.
+  INPAINT_INLINE Vec<T> at(int region, typename Lanes<T>::Int labels) const {
+    return region == 0 ? wide[0] : (region == 1 ? wide[1] : (labels ? wide[1] : wide[0]));
+  }
+};
+
+// Sums of two quantities by region: added whole where a vector lies in one region.
+template <class T>
+struct RegionSums {
+  Vec<T> a[2] = {{}, {}}, b[2] = {{}, {}};
+  template <int region>
+  INPAINT_INLINE void add(const Vec<T>& x, const Vec<T>& y) {
+    a[region] += x;
+    b[region] += y;
+  }
+  INPAINT_INLINE void add_mixed(typename Lanes<T>::Int hole, const Vec<T>& x, const Vec<T>& y) {
+    const Vec<T> zero{};
+    a[0] += hole ? zero : x;
+    b[0] += hole ? zero : y;
+    a[1] += hole ? x : zero;
+    b[1] += hole ? y : zero;
+  }
+  // Adds the sums to out: a of region 0, b of region 0, a of region 1, b of region 1.
+  INPAINT_INLINE void collect(double out[4]) const {
+    for (int r = 0; r < 2; ++r) {
+      out[r * 2] += horizontal_sum<T>(a[r]);
+      out[r * 2 + 1] += horizontal_sum<T>(b[r]);
+    }
   }
 };
 

@@ -25,6 +25,7 @@ template <>
 struct Lanes<float> {
   static constexpr int count = 16;
   typedef float Vec __attribute__((vector_size(64)));
+  typedef int32_t Index;
   typedef int32_t Int __attribute__((vector_size(64)));
   typedef uint8_t Bytes __attribute__((vector_size(16)));
 };
@@ -33,6 +34,7 @@ template <>
 struct Lanes<double> {
   static constexpr int count = 8;
   typedef double Vec __attribute__((vector_size(64)));
+  typedef int64_t Index;
   typedef int64_t Int __attribute__((vector_size(64)));
   typedef uint8_t Bytes __attribute__((vector_size(8)));
 };
@@ -65,15 +67,45 @@ INPAINT_INLINE typename Lanes<T>::Int load_labels(const uint8_t* p) {
   return __builtin_convertvector(bytes, typename Lanes<T>::Int) != 0;
 }
 
-// Pairwise, and in float64 from the first addition on.
+// Which region a vector of labels lies in: 0, 1, or -1 for both. Holes are blobs, so a branch on
+// whole vectors spares most of the selecting.
 template <class T>
-INPAINT_INLINE double horizontal_sum(Vec<T> v) {
-  double lanes[Lanes<T>::count];
-  for (int i = 0; i < Lanes<T>::count; ++i) lanes[i] = static_cast<double>(v[i]);
-  for (int width = Lanes<T>::count / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+INPAINT_INLINE int region_of(const uint8_t* labels) {
+  constexpr uint64_t kOnes = 0x0101010101010101ull;
+  uint64_t words[Lanes<T>::count / 8];
+  __builtin_memcpy(words, labels, sizeof(words));
+  uint64_t any = words[0], all = words[0];
+  for (int i = 1; i < Lanes<T>::count / 8; ++i) {
+    any |= words[i];
+    all &= words[i];
   }
-  return lanes[0];
+  return any == 0 ? 0 : (all == kOnes ? 1 : -1);
+}
+
+// The halves of a vector, down to one lane: pairwise, so it adds little to the rounding.
+INPAINT_INLINE double horizontal_sum_of(const Lanes<float>::Vec& v) {
+  typedef float Half __attribute__((vector_size(32)));
+  typedef float Quarter __attribute__((vector_size(16)));
+  Half h[2];
+  __builtin_memcpy(h, &v, sizeof(v));
+  const Half half = h[0] + h[1];
+  Quarter q[2];
+  __builtin_memcpy(q, &half, sizeof(half));
+  const Quarter quarter = q[0] + q[1];
+  return static_cast<double>(quarter[0] + quarter[2]) + static_cast<double>(quarter[1] + quarter[3]);
+}
+
+INPAINT_INLINE double horizontal_sum_of(const Lanes<double>::Vec& v) {
+  typedef double Half __attribute__((vector_size(32)));
+  Half h[2];
+  __builtin_memcpy(h, &v, sizeof(v));
+  const Half half = h[0] + h[1];
+  return (half[0] + half[2]) + (half[1] + half[3]);
+}
+
+template <class T>
+INPAINT_INLINE double horizontal_sum(const Vec<T>& v) {
+  return horizontal_sum_of(v);
 }
 
 INPAINT_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -15,6 +15,8 @@ bool region_backward_apply(const RegionNormArgs&);
 bool channel_pool(const RegionNormArgs&);
 bool attention_backward_maps(const RegionNormArgs&);
 bool attention_backward_input(const RegionNormArgs&);
+bool plane_conv(const PlaneConvArgs&);
+bool plane_conv_backward_weight(const PlaneConvArgs&);
 
 #define INPAINT_NAME_TEXT(name) #name
 #define INPAINT_NAME(name) INPAINT_NAME_TEXT(name)
@@ -25,6 +27,7 @@ const CpuKernels kTable = {
     epilogue,                   epilogue_backward,    region_statistics,
     region_apply,               region_backward_sums, region_backward_apply,
     channel_pool,               attention_backward_maps, attention_backward_input,
+    plane_conv,                 plane_conv_backward_weight,
 };
 
 }  // namespace INPAINT_SIMD

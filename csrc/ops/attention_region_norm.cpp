@@ -67,15 +67,13 @@ Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& poo
 }
 
 Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
-                                     const TensorView& gamma, const TensorView& beta, double eps,
-                                     const TensorView& y, const TensorView& mean,
-                                     const TensorView& rstd) {
+                                     const TensorView& maps, double eps, const TensorView& y,
+                                     const TensorView& mean, const TensorView& rstd) {
   RegionStore store;
   RegionNormArgs a;
   INPAINT_TRY(check_dtype("mask", mask, DType::kBool));
   INPAINT_TRY(region_args(pool, x, mask, &store, &a));
-  INPAINT_TRY(check_map("gamma", gamma, x, 1));
-  INPAINT_TRY(check_map("beta", beta, x, 1));
+  INPAINT_TRY(check_map("maps", maps, x, 2));
   INPAINT_TRY(check_like("y", y, "x", x));
   INPAINT_TRY(check_moments(mean, rstd, a.c));
   if (x.numel() == 0) return {};
@@ -84,25 +82,23 @@ Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, cons
   INPAINT_TRY(region_moments(&a, store, eps, true, false, means, rstds));
   Tables tables(x.dtype, 1, a.c, 3);
   normalizer_tables(means, rstds, &tables, &a);
-  a.gamma = gamma.data;
-  a.beta = beta.data;
+  a.maps = maps.data;
   a.out = y.data;
   return pool_status(cpu_kernels().region_apply(a));
 }
 
 Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& grad,
                                            const TensorView& x, const TensorView& mask,
-                                           const TensorView& gamma, const TensorView& mean,
-                                           const TensorView& rstd, const TensorView& grad_gamma,
-                                           const TensorView& grad_beta, const TensorView& sums) {
+                                           const TensorView& maps, const TensorView& mean,
+                                           const TensorView& rstd, const TensorView& grad_maps,
+                                           const TensorView& sums) {
   RegionStore store;
   RegionNormArgs a;
   INPAINT_TRY(check_dtype("mask", mask, DType::kBool));
   INPAINT_TRY(region_args(pool, x, mask, &store, &a));
   INPAINT_TRY(check_like("grad", grad, "x", x));
-  INPAINT_TRY(check_map("gamma", gamma, x, 1));
-  INPAINT_TRY(check_map("grad_gamma", grad_gamma, x, 1));
-  INPAINT_TRY(check_map("grad_beta", grad_beta, x, 1));
+  INPAINT_TRY(check_map("maps", maps, x, 2));
+  INPAINT_TRY(check_map("grad_maps", grad_maps, x, 2));
   INPAINT_TRY(check_moments(mean, rstd, a.c));
   INPAINT_TRY(check_dtype("sums", sums, DType::kFloat64));
   INPAINT_TRY(check_shape("sums", sums, {2, 2, a.c}));
@@ -115,9 +111,8 @@ Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& g
   INPAINT_CHECK(partials != nullptr, "attention_region_norm_backward_maps: out of memory");
   a.partials = partials.get();
   a.grad = grad.data;
-  a.gamma = gamma.data;
-  a.grad_gamma = grad_gamma.data;
-  a.grad_beta = grad_beta.data;
+  a.maps = maps.data;
+  a.grad_maps = grad_maps.data;
   INPAINT_TRY(pool_status(cpu_kernels().attention_backward_maps(a)));
   double* out = static_cast<double*>(sums.data);
   for (int r = 0; r < 2; ++r) {
@@ -136,7 +131,7 @@ Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& g
 
 Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& grad,
                                             const TensorView& x, const TensorView& mask,
-                                            const TensorView& gamma, const TensorView& mean,
+                                            const TensorView& maps, const TensorView& mean,
                                             const TensorView& rstd, const TensorView& sums,
                                             const TensorView& grad_pooled,
                                             const TensorView& argmax, const TensorView& grad_x) {
@@ -146,7 +141,7 @@ Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& 
   INPAINT_TRY(region_args(pool, x, mask, &store, &a));
   INPAINT_TRY(check_like("grad", grad, "x", x));
   INPAINT_TRY(check_like("grad_x", grad_x, "x", x));
-  INPAINT_TRY(check_map("gamma", gamma, x, 1));
+  INPAINT_TRY(check_map("maps", maps, x, 2));
   INPAINT_TRY(check_map("grad_pooled", grad_pooled, x, 2));
   INPAINT_TRY(check_argmax(argmax, x));
   INPAINT_TRY(check_moments(mean, rstd, a.c));
@@ -170,7 +165,7 @@ Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& 
   a.k1 = tables.at(3);
   a.k2 = tables.at(4);
   a.grad = grad.data;
-  a.gamma = gamma.data;
+  a.maps = maps.data;
   a.grad_pooled = grad_pooled.data;
   a.argmax = static_cast<const int32_t*>(argmax.data);
   a.out = grad_x.data;

@@ -21,9 +21,11 @@ inline constexpr std::string_view kOpTable =
     "region_norm_forward(x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd);"
     "region_norm_backward(grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias);"
     "channel_pool(x,pooled,argmax);"
-    "attention_region_norm_forward(x,mask,gamma,beta,eps,y,mean,rstd);"
-    "attention_region_norm_backward_maps(grad,x,mask,gamma,mean,rstd,grad_gamma,grad_beta,sums);"
-    "attention_region_norm_backward_input(grad,x,mask,gamma,mean,rstd,sums,grad_pooled,argmax,"
+    "plane_conv(x,weight,bias,out);"
+    "plane_conv_backward_weight(grad,x,grad_weight);"
+    "attention_region_norm_forward(x,mask,maps,eps,y,mean,rstd);"
+    "attention_region_norm_backward_maps(grad,x,mask,maps,mean,rstd,grad_maps,sums);"
+    "attention_region_norm_backward_input(grad,x,mask,maps,mean,rstd,sums,grad_pooled,argmax,"
     "grad_x);"
     "cuda_mask_update(device,stream,mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,"
     "ratio);";
@@ -90,24 +92,31 @@ Status region_norm_backward(ParallelFor pool, const TensorView& grad, const Tens
 Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& pooled,
                     const TensorView& argmax);
 
-// y = normalized(x) * (1 + gamma) + beta with gamma, beta (N, 1, ...) per pixel.
-Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
-                                     const TensorView& gamma, const TensorView& beta, double eps,
-                                     const TensorView& y, const TensorView& mean,
-                                     const TensorView& rstd);
+// Stride-1 convolution of one or two planes into one or two, odd window, zero padding that keeps
+// the size: x (N, P, H, W), weight (Q, P, kh, kw), bias (Q) or undefined, out (N, Q, H, W).
+Status plane_conv(ParallelFor pool, const TensorView& x, const TensorView& weight,
+                  const TensorView& bias, const TensorView& out);
 
-// grad_gamma, grad_beta (N, 1, ...); sums (2, 2, C) float64: per region the mean of the gradient
-// and of the gradient times the normalized value, as the input gradient needs them.
+Status plane_conv_backward_weight(ParallelFor pool, const TensorView& grad, const TensorView& x,
+                                  const TensorView& grad_weight);
+
+// y = normalized(x) * (1 + gamma) + beta; maps (N, 2, ...) holds gamma and beta per pixel.
+Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                                     const TensorView& maps, double eps, const TensorView& y,
+                                     const TensorView& mean, const TensorView& rstd);
+
+// grad_maps (N, 2, ...): of gamma and beta. sums (2, 2, C) float64: per region the mean of the
+// gradient and of the gradient times the normalized value, as the input gradient needs them.
 Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& grad,
                                            const TensorView& x, const TensorView& mask,
-                                           const TensorView& gamma, const TensorView& mean,
-                                           const TensorView& rstd, const TensorView& grad_gamma,
-                                           const TensorView& grad_beta, const TensorView& sums);
+                                           const TensorView& maps, const TensorView& mean,
+                                           const TensorView& rstd, const TensorView& grad_maps,
+                                           const TensorView& sums);
 
 // The input gradient, the gradient of the channel mean and maximum added in the same pass.
 Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& grad,
                                             const TensorView& x, const TensorView& mask,
-                                            const TensorView& gamma, const TensorView& mean,
+                                            const TensorView& maps, const TensorView& mean,
                                             const TensorView& rstd, const TensorView& sums,
                                             const TensorView& grad_pooled,
                                             const TensorView& argmax, const TensorView& grad_x);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..attention_maps import attention_maps, attention_maps_backward
+from .attention_maps import attention_maps, attention_maps_backward
 from .region_norm import normalize, normalized_backward, region_statistics
 
 
@@ -19,16 +19,16 @@ def attention_region_norm_forward(
     threshold: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """y; then, for the backward, pooled, argmax, attention, gamma, mean and rstd."""
+    """y; then, for the backward, pooled, argmax, attention, maps, mean and rstd."""
     best, argmax = x.max(1, keepdim=True)
     pooled = torch.cat([x.mean(1, keepdim=True), best], 1)
-    attention, gamma, beta = attention_maps(
+    attention, maps = attention_maps(
         pooled, attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias
     )
     mask = attention.detach() >= threshold
     mean, rstd = region_statistics(x, mask, eps, True, False)
-    y = normalize(x, mask, mean, rstd) * (1 + gamma) + beta
-    return y.to(x.dtype), pooled, argmax.to(torch.int32), attention, gamma, mean, rstd
+    y = normalize(x, mask, mean, rstd) * (1 + maps[:, :1]) + maps[:, 1:]
+    return y.to(x.dtype), pooled, argmax.to(torch.int32), attention, maps, mean, rstd
 
 
 def attention_region_norm_backward(
@@ -40,7 +40,7 @@ def attention_region_norm_backward(
     pooled: Tensor,
     argmax: Tensor,
     attention: Tensor,
-    gamma: Tensor,
+    maps: Tensor,
     mean: Tensor,
     rstd: Tensor,
     threshold: float,
@@ -49,12 +49,12 @@ def attention_region_norm_backward(
     mask = attention >= threshold
     normalized = normalize(x, mask, mean, rstd)
     wide = grad.to(normalized.dtype)
-    grad_gamma = (wide * normalized).sum(1, keepdim=True).to(x.dtype)
-    grad_beta = wide.sum(1, keepdim=True).to(x.dtype)
+    grad_gamma = (wide * normalized).sum(1, keepdim=True)
+    grad_maps = torch.cat([grad_gamma, wide.sum(1, keepdim=True)], 1).to(x.dtype)
     grad_pooled, *parameters = attention_maps_backward(
-        grad_gamma, grad_beta, pooled, attention, attention_weight, gamma_weight, beta_weight
+        grad_maps, pooled, attention, attention_weight, gamma_weight, beta_weight
     )
-    grad_x = normalized_backward(wide * (1 + gamma), x, mask, mean, rstd, False)
+    grad_x = normalized_backward(wide * (1 + maps[:, :1]), x, mask, mean, rstd, False)
     grad_x = grad_x + grad_pooled[:, :1] / x.shape[1]
     grad_x = grad_x.scatter_add(1, argmax.long(), grad_pooled[:, 1:].to(grad_x.dtype))
     grad_aw, grad_gw, grad_gb, grad_bw, grad_bb = parameters
