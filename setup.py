@@ -47,7 +47,9 @@ def cuda_options() -> list[str]:
     nvcc = find_nvcc()
     if nvcc is None:
         home = os.environ.get("CUDA_HOME")
-        where = "in CUDA_HOME" if home else "in CUDA_HOME, on PATH or from the nvidia-cuda-nvcc wheel"
+        where = (
+            "in CUDA_HOME" if home else "in CUDA_HOME, on PATH or from the nvidia-cuda-nvcc wheel"
+        )
         if wish == "1":
             raise SystemExit(f"INPAINT_OPS_CUDA=1, but no nvcc was found {where}")
         return ["-DINPAINT_OPS_CUDA=OFF", f"-DINPAINT_OPS_CUDA_REASON=no nvcc found {where}"]

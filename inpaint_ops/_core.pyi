@@ -10,8 +10,14 @@ def build_info() -> dict[str, Any]: ...
 def set_parallel_for(address: int) -> None: ...
 def select_simd(name: str) -> None: ...
 def mask_update(
-    mask: TensorView, channels: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], eps: float, new_mask: TensorView,
+    mask: TensorView,
+    channels: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    eps: float,
+    new_mask: TensorView,
     ratio: TensorView,
 ) -> None: ...
 def apply_mask(
@@ -21,16 +27,34 @@ def partial_conv_epilogue(
     y: TensorView, ratio: TensorView, new_mask: TensorView, bias: TensorView | None
 ) -> None: ...
 def partial_conv_epilogue_backward(
-    grad: TensorView, ratio: TensorView, new_mask: TensorView, grad_raw: TensorView,
+    grad: TensorView,
+    ratio: TensorView,
+    new_mask: TensorView,
+    grad_raw: TensorView,
     grad_bias: TensorView | None,
 ) -> None: ...
 def region_norm_forward(
-    x: TensorView, mask: TensorView, weight: TensorView | None, bias: TensorView | None,
-    eps: float, scale_eps: bool, instance: bool, y: TensorView, mean: TensorView, rstd: TensorView,
+    x: TensorView,
+    mask: TensorView,
+    weight: TensorView | None,
+    bias: TensorView | None,
+    eps: float,
+    scale_eps: bool,
+    instance: bool,
+    y: TensorView,
+    mean: TensorView,
+    rstd: TensorView,
 ) -> None: ...
 def region_norm_backward(
-    grad: TensorView, x: TensorView, mask: TensorView, weight: TensorView | None, mean: TensorView,
-    rstd: TensorView, instance: bool, grad_x: TensorView, grad_weight: TensorView,
+    grad: TensorView,
+    x: TensorView,
+    mask: TensorView,
+    weight: TensorView | None,
+    mean: TensorView,
+    rstd: TensorView,
+    instance: bool,
+    grad_x: TensorView,
+    grad_weight: TensorView,
     grad_bias: TensorView,
 ) -> None: ...
 def channel_pool(x: TensorView, pooled: TensorView, argmax: TensorView) -> None: ...
@@ -41,20 +65,46 @@ def plane_conv_backward_weight(
     grad: TensorView, x: TensorView, grad_weight: TensorView
 ) -> None: ...
 def attention_region_norm_forward(
-    x: TensorView, mask: TensorView, maps: TensorView, eps: float, y: TensorView,
-    mean: TensorView, rstd: TensorView,
+    x: TensorView,
+    mask: TensorView,
+    maps: TensorView,
+    eps: float,
+    y: TensorView,
+    mean: TensorView,
+    rstd: TensorView,
 ) -> None: ...
 def attention_region_norm_backward_maps(
-    grad: TensorView, x: TensorView, mask: TensorView, maps: TensorView, mean: TensorView,
-    rstd: TensorView, grad_maps: TensorView, sums: TensorView,
+    grad: TensorView,
+    x: TensorView,
+    mask: TensorView,
+    maps: TensorView,
+    mean: TensorView,
+    rstd: TensorView,
+    grad_maps: TensorView,
+    sums: TensorView,
 ) -> None: ...
 def attention_region_norm_backward_input(
-    grad: TensorView, x: TensorView, mask: TensorView, maps: TensorView, mean: TensorView,
-    rstd: TensorView, sums: TensorView, grad_pooled: TensorView, argmax: TensorView,
+    grad: TensorView,
+    x: TensorView,
+    mask: TensorView,
+    maps: TensorView,
+    mean: TensorView,
+    rstd: TensorView,
+    sums: TensorView,
+    grad_pooled: TensorView,
+    argmax: TensorView,
     grad_x: TensorView,
 ) -> None: ...
 def cuda_mask_update(
-    device: int, stream: int, mask: TensorView, channels: Sequence[int],
-    kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], eps: float, new_mask: TensorView, ratio: TensorView,
+    device: int,
+    stream: int,
+    mask: TensorView,
+    channels: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    eps: float,
+    new_mask: TensorView,
+    ratio: TensorView,
 ) -> None: ...

@@ -12,8 +12,8 @@ from torch import Tensor
 class ChannelMask:
     """A C-channel mask held as one plane for each group of equal channels.
 
-    After a U-Net skip the mask is the concatenation of an up-sampled one and the skip's: C1 channels
-    that share one plane, C2 that share another. The result of a partial convolution equals that of
+    After a U-Net skip the mask is an up-sampled one concatenated with the skip's: C1 channels that
+    share one plane, C2 that share another. The result of a partial convolution equals that of
     the full (N, C, ...) mask, at the cost of G planes.
 
     Args:
@@ -34,9 +34,7 @@ class ChannelMask:
             raise TypeError(f"planes: expected a tensor, got {type(self.planes).__name__}")
         object.__setattr__(self, "channels", tuple(self.channels))
         if self.planes.dim() < 3:
-            raise ValueError(
-                f"planes: expected (N, G, ...), got shape {tuple(self.planes.shape)}"
-            )
+            raise ValueError(f"planes: expected (N, G, ...), got shape {tuple(self.planes.shape)}")
         if len(self.channels) != self.planes.shape[1]:
             raise ValueError(
                 f"channels: expected {self.planes.shape[1]} counts, one for each plane, "

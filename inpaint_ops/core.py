@@ -1,7 +1,7 @@
 """Loads the native core and hands tensors to it.
 
-The core knows nothing of torch: a tensor goes to it as ``(address, type, sizes, strides)`` (see :func:`view`), and its
-threads are torch's own, through a C function that libtorch exports.
+The core knows nothing of torch: a tensor goes to it as address, type, sizes and strides (see
+:func:`view`), and its threads are torch's own, through a C function that libtorch exports.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ OP_TABLE: dict[str, str] = {
     "partial_conv_epilogue": "y,ratio,new_mask,bias",
     "partial_conv_epilogue_backward": "grad,ratio,new_mask,grad_raw,grad_bias",
     "region_norm_forward": "x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd",
-    "region_norm_backward": (
-        "grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias"
-    ),
+    "region_norm_backward": ("grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias"),
     "channel_pool": "x,pooled,argmax",
     "plane_conv": "x,weight,bias,out",
     "plane_conv_backward_weight": "grad,x,grad_weight",
@@ -103,5 +101,5 @@ def load() -> ModuleType:
 
 
 def view(tensor: Tensor) -> TensorView:
-    """What the core needs to know of a tensor, and the tensor: a temporary must outlive the call."""
+    """What the core needs of a tensor, and the tensor itself: a temporary must outlive the call."""
     return (tensor.data_ptr(), _DTYPES[tensor.dtype], tensor.shape, tensor.stride(), tensor)

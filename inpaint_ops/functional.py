@@ -15,114 +15,24 @@ from .autograd import attention_region_norm as _attention
 from .autograd import partial_conv as _partial_conv
 from .autograd.apply_mask import ApplyMask
 from .autograd.region_norm import RegionNorm, region_norm_forward
-from .backends.window import output_size
 from .channel_mask import ChannelMask
 from .masks import Mask, Planes, check_mask, check_size, normalize_dtype, planes_for
+from .validation import (
+    autocast,
+    autocast_parameters,
+    check_like_x,
+    check_weight,
+    check_window,
+    check_x,
+    constant,
+    numbers,
+    pad_argument,
+    split_padding,
+)
 
 _mask_update = torch.ops.inpaint_ops.mask_update.default
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-
-
-def _numbers(name: str, value: int | Sequence[int], axes: int, least: int) -> list[int]:
-    """``value`` as one whole number per spatial axis, each at least ``least``."""
-    numbers = [value] * axes if isinstance(value, int) else list(value)
-    if len(numbers) == 1:
-        numbers = numbers * axes
-    if len(numbers) != axes:
-        raise ValueError(f"{name}: expected one number or {axes}, got {value}")
-    if any(number < least for number in numbers):
-        raise ValueError(f"{name}: expected numbers of at least {least}, got {value}")
-    return numbers
-
-
-def _check_x(x: Tensor, axes: int) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
-    if x.dim() != axes + 2:
-        layout = "(N, C, " + ", ".join("DHW"[3 - axes :]) + ")"
-        raise ValueError(f"x: expected {axes + 2} axes {layout}, got shape {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise TypeError(f"x: expected a floating dtype, got {x.dtype}")
-
-
-def _check_like_x(name: str, tensor: Tensor, x: Tensor) -> None:
-    if tensor.dtype != x.dtype:
-        raise TypeError(f"{name}: expected {x.dtype} (as x), got {tensor.dtype}")
-    if tensor.device != x.device:
-        raise ValueError(f"{name}: expected device {x.device} (as x), got {tensor.device}")
-
-
-def _check_weight(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
-    if weight.dim() != x.dim():
-        raise ValueError(
-            f"weight: expected {x.dim()} axes (C_out, C_in / groups, kernel...), "
-            f"got shape {tuple(weight.shape)}"
-        )
-    _check_like_x("weight", weight, x)
-    if groups < 1:
-        raise ValueError(f"groups: expected a positive number, got {groups}")
-    if weight.shape[0] % groups != 0:
-        raise ValueError(
-            f"groups: expected a divisor of the {weight.shape[0]} output channels, got {groups}"
-        )
-    if x.shape[1] != weight.shape[1] * groups:
-        raise ValueError(
-            f"x: expected {weight.shape[1] * groups} channels (weight {tuple(weight.shape)}, "
-            f"groups {groups}), got {x.shape[1]}"
-        )
-    if bias is not None:
-        if bias.shape != weight.shape[:1]:
-            raise ValueError(
-                f"bias: expected shape ({weight.shape[0]},), got {tuple(bias.shape)}"
-            )
-        _check_like_x("bias", bias, x)
-
-
-def _check_window(
-    name: str,
-    size: Sequence[int],
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> None:
-    if any(length < 1 for length in size):
-        raise ValueError(f"{name}: expected a spatial size of at least 1, got {tuple(size)}")
-    if any(k < 1 for k in kernel_size):
-        raise ValueError(f"kernel_size: expected at least 1, got {tuple(kernel_size)}")
-    if any(n < 1 for n in output_size(size, kernel_size, stride, padding, dilation)):
-        span = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel_size, strict=True))
-        padded = tuple(n + 2 * p for n, p in zip(size, padding, strict=True))
-        raise ValueError(
-            f"{name}: the window {span} (kernel {tuple(kernel_size)}, dilation {tuple(dilation)}) "
-            f"is larger than the padded size {padded}"
-        )
-
-
-def _split_padding(
-    padding: int | Sequence[int] | str,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    dilation: Sequence[int],
-) -> tuple[list[int], list[int]]:
-    """Padding on both sides, and what 'same' adds at the far side for even windows."""
-    axes = len(kernel_size)
-    if not isinstance(padding, str):
-        return _numbers("padding", padding, axes, 0), [0] * axes
-    if padding == "valid":
-        return [0] * axes, [0] * axes
-    if padding != "same":
-        raise ValueError(f"padding: expected numbers, 'same' or 'valid', got {padding!r}")
-    if any(s != 1 for s in stride):
-        raise ValueError(f"padding: 'same' needs stride 1, got stride {tuple(stride)}")
-    total = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
-    return [t // 2 for t in total], [t % 2 for t in total]
-
-
-def _pad_argument(before: Sequence[int], after: Sequence[int]) -> list[int]:
-    """Per-axis padding in the order of F.pad: last axis first."""
-    return [p for pair in zip(reversed(before), reversed(after), strict=True) for p in pair]
 
 
 def _partial_conv_nd(
@@ -139,16 +49,23 @@ def _partial_conv_nd(
     eps: float,
     padding_mode: str,
 ) -> tuple[Tensor, Mask]:
-    _check_x(x, axes)
-    _check_weight(x, weight, bias, groups)
+    check_x(x, axes)
+    cast, cast_weight, bias = autocast(x, weight, bias)
+    assert cast is not None
+    assert cast_weight is not None
+    x, weight = cast, cast_weight
+    check_weight(x, weight, bias, groups)
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"padding_mode: expected one of {PADDING_MODES}, got {padding_mode!r}")
     kernel = weight.shape[2:]
-    strides, dilations = _numbers("stride", stride, axes, 1), _numbers("dilation", dilation, axes, 1)
-    before, extra = _split_padding(padding, kernel, strides, dilations)
+    strides, dilations = (
+        numbers("stride", stride, axes, 1),
+        numbers("dilation", dilation, axes, 1),
+    )
+    before, extra = split_padding(padding, kernel, strides, dilations)
     form = planes_for(mask, x, multi_channel)
     padded = [n + e for n, e in zip(x.shape[2:], extra, strict=True)]
-    _check_window("x", padded, kernel, strides, before, dilations)
+    check_window("x", padded, kernel, strides, before, dilations)
 
     batch, planes = x.shape[0], form.planes
     masked_input, conv_padding = False, before
@@ -160,10 +77,10 @@ def _partial_conv_nd(
         else:
             x = ApplyMask.apply(x, planes, form.channels)
         after = [b + e for b, e in zip(before, extra, strict=True)]
-        x = F.pad(x, _pad_argument(before, after), padding_mode)
+        x = F.pad(x, pad_argument(before, after), padding_mode)
         masked_input, conv_padding = True, [0] * axes
     if any(extra):  # 'same' with an even window: one more hole at the far side
-        far = _pad_argument([0] * axes, extra)
+        far = pad_argument([0] * axes, extra)
         if planes is None:
             planes = x.new_ones(()).expand(1, 1, *x.shape[2:])
         planes = F.pad(planes, far)
@@ -171,7 +88,7 @@ def _partial_conv_nd(
             x = F.pad(x, far)
     geometry = _partial_conv.Geometry(
         form.channels, strides, conv_padding, before, dilations, groups, form.multi_channel,
-        masked_input, eps,
+        masked_input, constant(eps),
     )  # fmt: skip
     if torch.is_grad_enabled() and (
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
@@ -285,13 +202,16 @@ def update_mask(
         raise ValueError(f"mask: expected at least one channel, got {tuple(planes.shape)}")
     channels = list(mask.channels) if isinstance(mask, ChannelMask) else [1] * planes.shape[1]
     dtype = torch.float64 if planes.dtype == torch.float64 else torch.float32
-    kernel = _numbers("kernel_size", kernel_size, axes, 1)
-    strides, dilations = _numbers("stride", stride, axes, 1), _numbers("dilation", dilation, axes, 1)
-    before, extra = _split_padding(padding, kernel, strides, dilations)
+    kernel = numbers("kernel_size", kernel_size, axes, 1)
+    strides, dilations = (
+        numbers("stride", stride, axes, 1),
+        numbers("dilation", dilation, axes, 1),
+    )
+    before, extra = split_padding(padding, kernel, strides, dilations)
     values = normalize_dtype(planes, planes.dtype if planes.is_floating_point() else dtype)
     if any(extra):
-        values = F.pad(values, _pad_argument([0] * axes, extra))
-    _check_window("mask", values.shape[2:], kernel, strides, before, dilations)
+        values = F.pad(values, pad_argument([0] * axes, extra))
+    check_window("mask", values.shape[2:], kernel, strides, before, dilations)
     new_mask, _ = _mask_update(values, channels, kernel, strides, before, dilations, 1e-8, dtype)
     return _as_dtype_of(new_mask, planes)
 
@@ -333,8 +253,8 @@ def region_norm(
         ValueError: a wrong shape, device or option; the message names the argument.
     """
     if not isinstance(x, Tensor) or not 3 <= x.dim() <= 5:
-        _check_x(x, 2)
-    _check_x(x, x.dim() - 2)
+        check_x(x, 2)
+    check_x(x, x.dim() - 2)
     check_mask(mask)
     if isinstance(mask, ChannelMask):
         raise TypeError("mask: expected a tensor with one channel, got a ChannelMask")
@@ -343,23 +263,24 @@ def region_norm(
         raise ValueError(f"mask: expected 1 channel, got shape {tuple(mask.shape)}")
     if stats not in ("batch", "instance"):
         raise ValueError(f"stats: expected 'batch' or 'instance', got {stats!r}")
+    weight, bias = autocast_parameters(x, weight, bias)
     for name, affine in (("weight", weight), ("bias", bias)):
         if affine is not None:
             if affine.shape != (2, x.shape[1]):
                 raise ValueError(
                     f"{name}: expected shape (2, {x.shape[1]}), got {tuple(affine.shape)}"
                 )
-            _check_like_x(name, affine, x)
+            check_like_x(name, affine, x)
     planes = normalize_dtype(mask, x.dtype)
-    instance = stats == "instance"
+    instance, eps = stats == "instance", constant(eps)
     if torch.is_grad_enabled() and (
         x.requires_grad
         or (weight is not None and weight.requires_grad)
         or (bias is not None and bias.requires_grad)
     ):
-        y, _, _ = RegionNorm.apply(x, planes, weight, bias, eps, scale_eps, instance)
+        y: Tensor = RegionNorm.apply(x, planes, weight, bias, eps, scale_eps, instance)[0]
     else:
-        y, _, _ = region_norm_forward(x, planes, weight, bias, eps, scale_eps, instance)
+        y = region_norm_forward(x, planes, weight, bias, eps, scale_eps, instance)[0]
     return y
 
 
@@ -394,25 +315,31 @@ def attention_region_norm(
         TypeError: a wrong type or dtype.
         ValueError: a wrong shape or device; the message names the argument.
     """
-    _check_x(x, 2)
+    check_x(x, 2)
     if x.shape[1] < 1:
         raise ValueError(f"x: expected at least one channel, got shape {tuple(x.shape)}")
+    parameters = (attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias)
+    parameters = autocast_parameters(x, *parameters)  # type: ignore[assignment]
+    attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias = parameters
     for name, weight, planes in (
         ("attention_weight", attention_weight, 2),
         ("gamma_weight", gamma_weight, 1),
         ("beta_weight", beta_weight, 1),
     ):
-        if weight.dim() != 4 or weight.shape[:2] != (1, planes) or not all(
-            k % 2 for k in weight.shape[2:]
+        if (
+            weight.dim() != 4
+            or weight.shape[:2] != (1, planes)
+            or not all(k % 2 for k in weight.shape[2:])
         ):
             raise ValueError(
                 f"{name}: expected (1, {planes}, k, k) with odd k, got {tuple(weight.shape)}"
             )
-        _check_like_x(name, weight, x)
+        check_like_x(name, weight, x)
     for name, bias in (("gamma_bias", gamma_bias), ("beta_bias", beta_bias)):
         if bias.shape != (1,):
             raise ValueError(f"{name}: expected shape (1,), got {tuple(bias.shape)}")
-        _check_like_x(name, bias, x)
+        check_like_x(name, bias, x)
+    threshold, eps = constant(threshold), constant(eps)
     tensors = (x, attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias)
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         y: Tensor = _attention.AttentionRegionNorm.apply(*tensors, threshold, eps)[0]

@@ -68,7 +68,11 @@ def _implementation(name: str) -> Callable[..., Any]:
     resolve = dispatch.resolve
 
     def run(*args: Any) -> Any:
-        return resolve(name, args[0])(*args)
+        function, device = resolve(name, args[0]), args[0].device.type
+        if not torch.is_autocast_enabled(device):
+            return function(*args)
+        with torch.autocast(device, enabled=False):  # dtypes were settled by the caller
+            return function(*args)
 
     run.__name__ = name
     return run

@@ -1,4 +1,4 @@
-"""Brings every accepted form of mask to planes and channel counts, or says what is wrong with it."""
+"""Brings every form of mask to planes and channel counts, or says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Planes(NamedTuple):
     """A mask as the operators take it."""
 
     planes: Tensor | None  # (N or 1, G, ...), bool or the dtype of x; None: all valid
-    channels: list[int]    # channels of x that each plane stands for
-    multi_channel: bool    # whether the window counts channels, not only pixels
+    channels: list[int]  # channels of x that each plane stands for
+    multi_channel: bool  # whether the window counts channels, not only pixels
 
 
 def check_mask(mask: object) -> None:
@@ -41,9 +41,7 @@ def normalize_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def check_size(name: str, mask: Tensor, x: Tensor) -> None:
     """Raise unless the mask's batch, spatial size and device go with x."""
     if mask.dim() != x.dim():
-        raise ValueError(
-            f"{name}: expected {x.dim()} axes as x has, got shape {tuple(mask.shape)}"
-        )
+        raise ValueError(f"{name}: expected {x.dim()} axes as x has, got shape {tuple(mask.shape)}")
     if mask.shape[0] not in (1, x.shape[0]):
         raise ValueError(
             f"{name}: expected batch {x.shape[0]} (as x) or 1, got {mask.shape[0]} "

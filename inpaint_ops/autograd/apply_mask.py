@@ -19,7 +19,8 @@ class ApplyMask(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, mask: Tensor, channels: list[int]) -> Tensor:
         """Run the op."""
-        return _apply_mask(x, mask, channels)
+        out: Tensor = _apply_mask(x, mask, channels)
+        return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import library  # noqa: F401  (registers the ops)
-from ..backends import reference
+from ..backends.reference import attention_region_norm as reference
 from .common import remember_backend, same_backend, second_order, wants_graph
 
 attention_region_norm_forward = torch.ops.inpaint_ops.attention_region_norm_forward.default
@@ -87,8 +87,9 @@ class AttentionRegionNormBackward(torch.autograd.Function):
         """Gradients of the incoming gradient, x and the parameters."""
         grad, *tensors = ctx.saved_tensors
 
-        def plain(*tensors: Tensor) -> Tensor:
-            return reference.attention_region_norm_forward(*tensors, *ctx.options)[0]
+        def plain(*tensors: Any) -> Tensor:
+            y: Tensor = reference.attention_region_norm_forward(*tensors, *ctx.options)[0]
+            return y
 
         if all(gg is None for gg in grads):
             return (None,) * len(ctx.needs_input_grad)

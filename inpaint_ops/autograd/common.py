@@ -59,7 +59,5 @@ def second_order(
         ]  # fmt: skip
         firsts = torch.autograd.grad(y, [leaf for leaf, _ in pairs], upstream, create_graph=True)
     wanted = [t for t in (upstream, *leaves) if t is not None]
-    found = iter(
-        torch.autograd.grad(firsts, wanted, [gg for _, gg in pairs], allow_unused=True)
-    )
+    found = iter(torch.autograd.grad(firsts, wanted, [gg for _, gg in pairs], allow_unused=True))
     return [None if t is None else next(found) for t in (upstream, *leaves)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import library  # noqa: F401  (registers the ops)
-from ..backends import reference
+from ..backends.reference import partial_conv as reference
 from .common import remember_backend, same_backend, second_order, wants_graph
 
 _forward = torch.ops.inpaint_ops.partial_conv_forward.default

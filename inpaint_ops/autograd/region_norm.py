@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import library  # noqa: F401  (registers the ops)
-from ..backends import reference
+from ..backends.reference import region_norm as reference
 from .common import remember_backend, same_backend, second_order, wants_graph
 
 region_norm_forward = torch.ops.inpaint_ops.region_norm_forward.default

@@ -21,7 +21,8 @@ def convolution(
 ) -> Tensor:
     """The convolution of one to three spatial axes, without a bias."""
     zero = [0] * len(stride)
-    return _convolution(x, weight, None, stride, padding, dilation, False, zero, groups)
+    y: Tensor = _convolution(x, weight, None, stride, padding, dilation, False, zero, groups)
+    return y
 
 
 def convolution_backward(

@@ -100,7 +100,9 @@ def _select(op: str, tensor: Tensor) -> Callable[..., Any]:
             function: Callable[..., Any] = backend.OPS[op]
             return function
         if name == "cpu" and backend.unavailable() is not None:
-            raise RuntimeError(f"{op}: {reason} (or ask for the slow one: use_backend('reference'))")
+            raise RuntimeError(
+                f"{op}: {reason} (or ask for the slow one: use_backend('reference'))"
+            )
         reasons[name] = reason
     text = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise RuntimeError(f"{op}: no backend can run this call on {device} {tensor.dtype}: {text}")

@@ -13,7 +13,9 @@ def order(x: Tensor) -> torch.memory_format:
     channels_last = _CHANNELS_LAST.get(x.dim())
     if channels_last is None or x.is_contiguous():
         return torch.contiguous_format
-    return channels_last if x.is_contiguous(memory_format=channels_last) else torch.contiguous_format
+    return (
+        channels_last if x.is_contiguous(memory_format=channels_last) else torch.contiguous_format
+    )
 
 
 def dense(x: Tensor) -> Tensor:

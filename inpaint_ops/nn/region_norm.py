@@ -56,9 +56,7 @@ class RegionNorm2d(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Normalize x (N, C, H, W) by the regions of mask (N or 1, 1, H, W), 1 = valid."""
-        return region_norm(
-            x, mask, self.weight, self.bias, self.eps, self.stats, self.scale_eps
-        )
+        return region_norm(x, mask, self.weight, self.bias, self.eps, self.stats, self.scale_eps)
 
     def extra_repr(self) -> str:
         """The arguments."""

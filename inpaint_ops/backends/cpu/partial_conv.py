@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ... import core
 from ..convolution import convolution, convolution_backward
+from ..layout import dense, like
 from . import scratch
 from .apply_mask import apply_mask_in_place, apply_mask_into
-from ..layout import dense, like
 from .mask_update import mask_update
 
 

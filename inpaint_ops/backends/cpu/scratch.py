@@ -22,7 +22,7 @@ _local = threading.local()
 
 
 def empty_like(x: Tensor, slot: str) -> Tensor:
-    """An uninitialized tensor of x's shape, dtype and memory order, valid until the slot's next use."""
+    """Uninitialized, with x's shape, dtype and memory order; valid until the slot's next use."""
     count = x.numel() * x.element_size()
     if count > _CAP:
         return torch.empty_like(x, memory_format=order(x))

@@ -1,0 +1,143 @@
+"""Arguments of the public functions: brought to one form, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .backends.window import output_size
+
+
+def numbers(name: str, value: int | Sequence[int], axes: int, least: int) -> list[int]:
+    """``value`` as one whole number per spatial axis, each at least ``least``."""
+    if isinstance(value, int):
+        found = [value] * axes
+    elif isinstance(value, Sequence) and all(isinstance(number, int) for number in value):
+        found = list(value) * axes if len(value) == 1 else list(value)
+    else:
+        raise TypeError(f"{name}: expected whole numbers, got {value!r}")
+    if len(found) != axes:
+        raise ValueError(f"{name}: expected one number or {axes}, got {value}")
+    if any(number < least for number in found):
+        raise ValueError(f"{name}: expected numbers of at least {least}, got {value}")
+    return found
+
+
+def constant(value: float) -> float:
+    """``value``, as a guarded constant under torch.compile.
+
+    With dynamic shapes the compiler turns floats into inputs of the graph, and fails on one that
+    two autograd functions share.
+    """
+    return float(f"{value}") if torch.compiler.is_compiling() else value
+
+
+def autocast(x: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Tensors in autocast's dtype where it is enabled for x's device; float64 is left alone."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return (x, *others)
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return tuple(
+        t.to(dtype) if t is not None and t.is_floating_point() and t.dtype != torch.float64 else t
+        for t in (x, *others)
+    )
+
+
+def autocast_parameters(x: Tensor, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Under autocast a norm's parameters follow its input, which comes in half precision."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return parameters
+    return tuple(None if p is None else p.to(x.dtype) for p in parameters)
+
+
+def check_x(x: Tensor, axes: int) -> None:
+    """Raise unless x is a floating tensor of (N, C) and ``axes`` spatial axes."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+    if x.dim() != axes + 2:
+        layout = "(N, C, " + ", ".join("DHW"[3 - axes :]) + ")"
+        raise ValueError(f"x: expected {axes + 2} axes {layout}, got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"x: expected a floating dtype, got {x.dtype}")
+
+
+def check_like_x(name: str, tensor: Tensor, x: Tensor) -> None:
+    """Raise unless ``tensor`` has the dtype and device of x."""
+    if tensor.dtype != x.dtype:
+        raise TypeError(f"{name}: expected {x.dtype} (as x), got {tensor.dtype}")
+    if tensor.device != x.device:
+        raise ValueError(f"{name}: expected device {x.device} (as x), got {tensor.device}")
+
+
+def check_weight(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+    """Raise unless weight and bias are those of a convolution of x."""
+    if weight.dim() != x.dim():
+        raise ValueError(
+            f"weight: expected {x.dim()} axes (C_out, C_in / groups, kernel...), "
+            f"got shape {tuple(weight.shape)}"
+        )
+    check_like_x("weight", weight, x)
+    if groups < 1:
+        raise ValueError(f"groups: expected a positive number, got {groups}")
+    if weight.shape[0] % groups != 0:
+        raise ValueError(
+            f"groups: expected a divisor of the {weight.shape[0]} output channels, got {groups}"
+        )
+    if x.shape[1] != weight.shape[1] * groups:
+        raise ValueError(
+            f"x: expected {weight.shape[1] * groups} channels (weight {tuple(weight.shape)}, "
+            f"groups {groups}), got {x.shape[1]}"
+        )
+    if bias is not None:
+        if bias.shape != weight.shape[:1]:
+            raise ValueError(f"bias: expected shape ({weight.shape[0]},), got {tuple(bias.shape)}")
+        check_like_x("bias", bias, x)
+
+
+def check_window(
+    name: str,
+    size: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> None:
+    """Raise unless the window fits into ``size`` with its padding."""
+    if any(length < 1 for length in size):
+        raise ValueError(f"{name}: expected a spatial size of at least 1, got {tuple(size)}")
+    if any(k < 1 for k in kernel_size):
+        raise ValueError(f"kernel_size: expected at least 1, got {tuple(kernel_size)}")
+    if any(n < 1 for n in output_size(size, kernel_size, stride, padding, dilation)):
+        span = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel_size, strict=True))
+        padded = tuple(n + 2 * p for n, p in zip(size, padding, strict=True))
+        raise ValueError(
+            f"{name}: the window {span} (kernel {tuple(kernel_size)}, dilation {tuple(dilation)}) "
+            f"is larger than the padded size {padded}"
+        )
+
+
+def split_padding(
+    padding: int | Sequence[int] | str,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[list[int], list[int]]:
+    """Padding on both sides, and what 'same' adds at the far side for even windows."""
+    axes = len(kernel_size)
+    if not isinstance(padding, str):
+        return numbers("padding", padding, axes, 0), [0] * axes
+    if padding == "valid":
+        return [0] * axes, [0] * axes
+    if padding != "same":
+        raise ValueError(f"padding: expected numbers, 'same' or 'valid', got {padding!r}")
+    if any(s != 1 for s in stride):
+        raise ValueError(f"padding: 'same' needs stride 1, got stride {tuple(stride)}")
+    total = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+    return [t // 2 for t in total], [t % 2 for t in total]
+
+
+def pad_argument(before: Sequence[int], after: Sequence[int]) -> list[int]:
+    """Per-axis padding in the order of F.pad: last axis first."""
+    return [p for pair in zip(reversed(before), reversed(after), strict=True) for p in pair]
