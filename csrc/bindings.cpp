@@ -146,6 +146,12 @@ PYBIND11_MODULE(_core, m) {
     const TensorView a = view(x), b = view(mask), c = view(out);
     run([&] { return apply_mask(pool, a, b, counts.channels(), c); });
   });
+  m.def("all_valid", [](H mask) {
+    const TensorView a = view(mask);
+    bool valid = false;
+    run([&] { return all_valid(a, &valid); });
+    return valid;
+  });
   m.def("partial_conv_epilogue", [](H y, H ratio, H new_mask, H bias) {
     const TensorView a = view(y), b = view(ratio), c = view(new_mask), d = view(bias);
     run([&] { return partial_conv_epilogue(pool, a, b, c, d); });

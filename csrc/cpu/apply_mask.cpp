@@ -25,38 +25,99 @@ INPAINT_INLINE void select_row(const T* x, const M* mask, T* out, int64_t count)
   for (int64_t i = 0; i < count; ++i) out[i] = select<T, M>(x[i], mask[i]);
 }
 
+INPAINT_INLINE int64_t blocks_of(int64_t s) { return (s + kMaskBlock - 1) / kMaskBlock; }
+
+// A stretch whose class is known: holes are cleared, valid pixels are copied, and stay where they
+// are when the op works in place.
+template <class T>
+INPAINT_INLINE void fill(const T* x, T* out, int64_t count, uint8_t mask_class) {
+  if (mask_class == kAllHole) {
+    INPAINT_IVDEP
+    for (int64_t i = 0; i < count; ++i) out[i] = T(0);
+  } else if (out != x) {
+    INPAINT_IVDEP
+    for (int64_t i = 0; i < count; ++i) out[i] = x[i];
+  }
+}
+
 template <class T, class M>
 bool planes_contiguous(const ApplyMaskArgs& a) {
-  const int64_t blocks = (a.s + kEpilogueUnit - 1) / kEpilogueUnit;
-  const int64_t block = blocks > 1 ? kEpilogueUnit : a.s;
-  return parallel_for(a.pool, a.n * a.c * blocks, block, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t s0 = t % blocks * block, plane = t / blocks;
+  const int64_t blocks = blocks_of(a.s);
+  return parallel_for(a.pool, a.n * a.c, a.s, [&](int64_t begin, int64_t end) {
+    for (int64_t plane = begin; plane < end; ++plane) {
       const int64_t n = plane / a.c, c = plane % a.c;
       int64_t group = 0;
       for (int64_t last = a.counts[0]; c >= last; last += a.counts[group]) ++group;
-      const int64_t offset = plane * a.s + s0;
-      select_row(static_cast<const T*>(a.x) + offset,
-                 static_cast<const M*>(a.mask) + n * a.mask_n_stride + group * a.s + s0,
-                 static_cast<T*>(a.out) + offset, min_of(block, a.s - s0));
+      const T* x = static_cast<const T*>(a.x) + plane * a.s;
+      T* out = static_cast<T*>(a.out) + plane * a.s;
+      const M* mask = static_cast<const M*>(a.mask) + n * a.mask_n_stride + group * a.s;
+      const uint8_t* classes = a.classes + n * a.class_n_stride + group * blocks;
+      for (int64_t block = 0; block < blocks; ++block) {
+        const int64_t s = block * kMaskBlock, count = min_of(kMaskBlock, a.s - s);
+        if (classes[block] == kMixed) {
+          select_row(x + s, mask + s, out + s, count);
+        } else {
+          fill(x + s, out + s, count, classes[block]);
+        }
+      }
     }
   });
 }
 
+// The class that all planes of a block share, or kMixed.
+INPAINT_INLINE uint8_t shared_class(const uint8_t* classes, int64_t groups, int64_t blocks) {
+  for (int64_t g = 1; g < groups; ++g) {
+    if (classes[g * blocks] != classes[0]) return kMixed;
+  }
+  return classes[0];
+}
+
+template <class M>
+INPAINT_INLINE uint8_t pixel_class(const ApplyMaskArgs& a, const M* mask) {
+  for (int64_t g = 1; g < a.groups; ++g) {
+    if (mask[g * a.s] != mask[0]) return kMixed;
+  }
+  return mask[0] == M(0) ? kAllHole : (mask[0] == M(1) ? kAllValid : kMixed);
+}
+
+template <class T, class M>
+INPAINT_INLINE void select_pixel(const ApplyMaskArgs& a, const M* mask, const T* x, T* out) {
+  for (int64_t g = 0; g < a.groups; ++g) {
+    const M m = mask[g * a.s];
+    const int64_t count = a.counts[g];
+    INPAINT_IVDEP
+    for (int64_t c = 0; c < count; ++c) out[c] = select<T, M>(x[c], m);
+    x += count;
+    out += count;
+  }
+}
+
 template <class T, class M>
 bool planes_channels_last(const ApplyMaskArgs& a) {
-  return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      const M* mask = static_cast<const M*>(a.mask) + p / a.s * a.mask_n_stride + p % a.s;
-      const T* x = static_cast<const T*>(a.x) + p * a.c;
-      T* out = static_cast<T*>(a.out) + p * a.c;
-      for (int64_t g = 0; g < a.groups; ++g) {
-        const M m = mask[g * a.s];
-        const int64_t count = a.counts[g];
-        INPAINT_IVDEP
-        for (int64_t c = 0; c < count; ++c) out[c] = select<T, M>(x[c], m);
-        x += count;
-        out += count;
+  const int64_t blocks = blocks_of(a.s);
+  return parallel_for(a.pool, a.n * blocks, kMaskBlock * a.c, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t n = t / blocks, block = t % blocks;
+      const int64_t s0 = block * kMaskBlock, s1 = min_of(s0 + kMaskBlock, a.s);
+      const T* x = static_cast<const T*>(a.x) + n * a.s * a.c;
+      T* out = static_cast<T*>(a.out) + n * a.s * a.c;
+      const uint8_t mask_class =
+          shared_class(a.classes + n * a.class_n_stride + block, a.groups, blocks);
+      if (mask_class != kMixed) {
+        fill(x + s0 * a.c, out + s0 * a.c, (s1 - s0) * a.c, mask_class);
+        continue;
+      }
+      const M* mask = static_cast<const M*>(a.mask) + n * a.mask_n_stride;
+      for (int64_t s = s0; s < s1;) {  // runs of pixels that are all valid or all hole
+        const uint8_t first = pixel_class(a, mask + s);
+        int64_t end = s + 1;
+        if (first == kMixed) {
+          select_pixel(a, mask + s, x + s * a.c, out + s * a.c);
+        } else {
+          while (end < s1 && pixel_class(a, mask + end) == first) ++end;
+          fill(x + s * a.c, out + s * a.c, (end - s) * a.c, first);
+        }
+        s = end;
       }
     }
   });

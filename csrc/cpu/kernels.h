@@ -30,8 +30,14 @@ struct MaskUpdateArgs {
   void* rows;                 // n * out[0] * out[1] * (size[2] + 2 * padding[2]), ratio_dtype
 };
 
+constexpr int64_t kMaskBlock = 256;  // pixels of a plane that are classified together
+enum MaskClass : uint8_t { kAllHole = 0, kAllValid = 1, kMixed = 2 };
+
 struct ApplyMaskArgs {
   ParallelFor pool;
+  // A MaskClass for each block of each plane: (n or 1, groups, blocks); null if per element.
+  const uint8_t* classes;
+  int64_t class_n_stride;
   const void* x;
   void* out;
   DType dtype;

@@ -101,10 +101,21 @@ void window_row(const MaskUpdateArgs& a, int64_t task, const Source* source,
   M* __restrict new_mask = static_cast<M*>(a.new_mask) + task * a.out[2];
   T* __restrict ratio = static_cast<T*>(a.ratio) + task * a.out[2];
   const T cells = static_cast<T>(a.cells), eps = static_cast<T>(a.eps);
+  // The row of ratios collects the sums first.
+  const int64_t step = a.stride[2];
+  for (int64_t ow = 0; ow < a.out[2]; ++ow) ratio[ow] = row[ow * step];
+  for (int64_t k = 1; k < a.kernel[2]; ++k) {
+    const T* __restrict taps = row + k * a.dilation[2];
+    if (step == 1) {
+      INPAINT_IVDEP
+      for (int64_t ow = 0; ow < a.out[2]; ++ow) ratio[ow] += taps[ow];
+    } else {
+      for (int64_t ow = 0; ow < a.out[2]; ++ow) ratio[ow] += taps[ow * step];
+    }
+  }
+  INPAINT_IVDEP
   for (int64_t ow = 0; ow < a.out[2]; ++ow) {
-    T sum = 0;
-    const T* taps = row + ow * a.stride[2];
-    for (int64_t k = 0; k < a.kernel[2]; ++k) sum += taps[k * a.dilation[2]];
+    const T sum = ratio[ow];
     new_mask[ow] = static_cast<M>(sizeof(M) == 1 ? T(sum > T(0)) : updated_mask(sum));
     ratio[ow] = window_ratio(sum, cells, eps);
   }

@@ -1,7 +1,44 @@
+#include <vector>
+
 #include "../cpu/kernels.h"
 #include "checks.h"
 
 namespace inpaint {
+
+namespace {
+
+template <class M>
+uint8_t classify(const M* mask, int64_t count) {
+  const bool valid = mask[0] == M(1);
+  if (!valid && mask[0] != M(0)) return kMixed;
+  for (int64_t i = 1; i < count; ++i) {
+    if (mask[i] != mask[0]) return kMixed;
+  }
+  return valid ? kAllValid : kAllHole;
+}
+
+uint8_t classify(const void* mask, DType dtype, int64_t offset, int64_t count) {
+  switch (dtype) {
+    case DType::kFloat32: return classify(static_cast<const float*>(mask) + offset, count);
+    case DType::kFloat64: return classify(static_cast<const double*>(mask) + offset, count);
+    default: return classify(static_cast<const uint8_t*>(mask) + offset, count);
+  }
+}
+
+// A class for each block of each of `planes` planes of s pixels.
+std::vector<uint8_t> classify_planes(const TensorView& mask, int64_t planes, int64_t s) {
+  const int64_t blocks = (s + kMaskBlock - 1) / kMaskBlock;
+  std::vector<uint8_t> classes(static_cast<size_t>(planes * blocks));
+  for (int64_t p = 0; p < planes; ++p) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t begin = b * kMaskBlock, end = begin + kMaskBlock < s ? begin + kMaskBlock : s;
+      classes[p * blocks + b] = classify(mask.data, mask.dtype, p * s + begin, end - begin);
+    }
+  }
+  return classes;
+}
+
+}  // namespace
 
 Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
                   const Channels& channels, const TensorView& out) {
@@ -46,7 +83,28 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
   a.c = dense.c;
   a.s = dense.s;
   a.channels_last = dense.channels_last;
+  std::vector<uint8_t> classes;
+  if (!a.mask_per_element) {
+    classes = classify_planes(mask, mask.size[0] * channels.groups, dense.s);
+    const int64_t blocks = (dense.s + kMaskBlock - 1) / kMaskBlock;
+    a.classes = classes.data();
+    a.class_n_stride = a.mask_n_stride == 0 ? 0 : channels.groups * blocks;
+  }
   return pool_status(cpu_kernels().apply_mask(a));
+}
+
+Status all_valid(const TensorView& mask, bool* valid) {
+  INPAINT_CHECK(mask.defined(), "mask: missing");
+  INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool, float32 or float64, got int32");
+  *valid = false;
+  int64_t span = 1;  // the mask may lie in any order, but densely
+  for (int i = 0; i < mask.ndim; ++i) {
+    if (mask.size[i] == 0) return {};
+    span += (mask.size[i] - 1) * mask.stride[i];
+  }
+  if (span != mask.numel()) return {};
+  *valid = classify(mask.data, mask.dtype, 0, span) == kAllValid;
+  return {};
 }
 
 }  // namespace inpaint

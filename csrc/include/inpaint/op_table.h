@@ -16,6 +16,7 @@ namespace inpaint {
 inline constexpr std::string_view kOpTable =
     "mask_update(mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,ratio);"
     "apply_mask(x,mask,channels,out);"
+    "all_valid(mask);"
     "partial_conv_epilogue(y,ratio,new_mask,bias);"
     "partial_conv_epilogue_backward(grad,ratio,new_mask,grad_raw,grad_bias);"
     "region_norm_forward(x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd);"
@@ -66,6 +67,9 @@ Status mask_update(ParallelFor pool, const TensorView& mask, const Channels& cha
 // out = mask == 0 ? 0 : x * mask; out may be x.
 Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
                   const Channels& channels, const TensorView& out);
+
+// Whether a dense mask holds nothing but ones: then there is nothing to select away.
+Status all_valid(const TensorView& mask, bool* valid);
 
 // In place on the raw convolution: y = y * ratio, or (y * ratio + bias) * new_mask.
 Status partial_conv_epilogue(ParallelFor pool, const TensorView& y, const TensorView& ratio,

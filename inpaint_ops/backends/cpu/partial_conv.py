@@ -14,12 +14,19 @@ from .apply_mask import apply_mask_in_place, apply_mask_into
 from .mask_update import mask_update
 
 
-def _masked(x: Tensor, mask: Tensor | None, channels: Sequence[int], masked_input: bool) -> Tensor:
-    """x with its holes at zero, in scratch memory if there is anything to do."""
+def _holes(mask: Tensor | None, masked_input: bool) -> Tensor | None:
+    """The mask, if there is anything to select away."""
+    if mask is None or masked_input or core.load().all_valid(core.view(mask)):
+        return None
+    return mask
+
+
+def _masked(x: Tensor, holes: Tensor | None, channels: Sequence[int]) -> Tensor:
+    """x with its holes at zero, in scratch memory if there are any."""
     x = dense(x)
-    if mask is None or masked_input:
+    if holes is None:
         return x
-    return apply_mask_into(x, mask, channels, scratch.empty_like(x, scratch.INPUT))
+    return apply_mask_into(x, holes, channels, scratch.empty_like(x, scratch.INPUT))
 
 
 def partial_conv_forward(
@@ -43,10 +50,8 @@ def partial_conv_forward(
     new_mask, ratio = mask_update(
         plane, counts, weight.shape[2:], stride, mask_padding, dilation, eps, x.dtype
     )
-    y = convolution(
-        _masked(x, mask, channels, masked_input), weight, stride, padding, dilation, groups
-    )
-    y = dense(y)
+    masked = _masked(x, _holes(mask, masked_input), channels)
+    y = dense(convolution(masked, weight, stride, padding, dilation, groups))
     core.load().partial_conv_epilogue(
         core.view(y),
         core.view(ratio),
@@ -84,12 +89,13 @@ def partial_conv_backward(
         core.view(raw),
         None if grad_bias is None else core.view(grad_bias),
     )
-    source = _masked(x, mask, channels, masked_input) if needs[1] else dense(x)
+    holes = _holes(mask, masked_input)
+    source = _masked(x, holes, channels) if needs[1] else dense(x)
     grad_x, grad_weight = convolution_backward(
         like(raw, source), source, weight, stride, padding, dilation, groups, needs
     )
-    if grad_x is not None and mask is not None and not masked_input:
-        grad_x = apply_mask_in_place(grad_x, mask, channels)
+    if grad_x is not None and holes is not None:
+        grad_x = apply_mask_in_place(grad_x, holes, channels)
     return (
         empty if grad_x is None else grad_x,
         empty if grad_weight is None else grad_weight,
