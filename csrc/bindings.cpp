@@ -125,9 +125,8 @@ PYBIND11_MODULE(_core, m) {
   using H = py::handle;
   m.attr("OP_TABLE_HASH") = hash_text(kOpTable);
   m.def("build_info", &build_info);
-  m.def("set_parallel_for", [](uintptr_t address) {
-    pool = reinterpret_cast<ParallelFor>(address);
-  });
+  m.def("set_parallel_for",
+        [](uintptr_t address) { pool = reinterpret_cast<ParallelFor>(address); });
   m.def("select_simd", [](const std::string& name) {
     if (!select_cpu_level(name.c_str())) {
       throw py::value_error("simd level '" + name + "' was not built or is not on this processor");
@@ -156,12 +155,11 @@ PYBIND11_MODULE(_core, m) {
     const TensorView a = view(y), b = view(ratio), c = view(new_mask), d = view(bias);
     run([&] { return partial_conv_epilogue(pool, a, b, c, d); });
   });
-  m.def("partial_conv_epilogue_backward",
-        [](H grad, H ratio, H new_mask, H grad_raw, H grad_bias) {
-          const TensorView a = view(grad), b = view(ratio), c = view(new_mask), d = view(grad_raw),
-                           e = view(grad_bias);
-          run([&] { return partial_conv_epilogue_backward(pool, a, b, c, d, e); });
-        });
+  m.def("partial_conv_epilogue_backward", [](H grad, H ratio, H new_mask, H grad_raw, H grad_bias) {
+    const TensorView a = view(grad), b = view(ratio), c = view(new_mask), d = view(grad_raw),
+                     e = view(grad_bias);
+    run([&] { return partial_conv_epilogue_backward(pool, a, b, c, d, e); });
+  });
   m.def("region_norm_forward", [](H x, H mask, H weight, H bias, double eps, bool scale_eps,
                                   bool instance, H y, H mean, H rstd) {
     const TensorView a = view(x), b = view(mask), c = view(weight), d = view(bias), e = view(y),
@@ -197,24 +195,21 @@ PYBIND11_MODULE(_core, m) {
                            e = view(mean), f = view(rstd), g = view(grad_maps), h = view(sums);
           run([&] { return attention_region_norm_backward_maps(pool, a, b, c, d, e, f, g, h); });
         });
-  m.def("attention_region_norm_backward_input",
-        [](H grad, H x, H mask, H maps, H mean, H rstd, H sums, H grad_pooled, H argmax, H grad_x) {
-          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps),
-                           e = view(mean), f = view(rstd), g = view(sums), h = view(grad_pooled),
-                           i = view(argmax), j = view(grad_x);
-          run([&] {
-            return attention_region_norm_backward_input(pool, a, b, c, d, e, f, g, h, i, j);
-          });
-        });
-  m.def("cuda_mask_update",
-        [](int32_t device, uintptr_t stream, H mask, H channels, H kernel, H stride, H padding,
-           H dilation, double eps, H new_mask, H ratio) {
-          const ChannelCounts counts(channels);
-          const Window w = window(kernel, stride, padding, dilation);
-          const TensorView a = view(mask), b = view(new_mask), c = view(ratio);
-          run([&] {
-            return cuda_mask_update(device, reinterpret_cast<void*>(stream), a, counts.channels(),
-                                    w, eps, b, c);
-          });
-        });
+  m.def("attention_region_norm_backward_input", [](H grad, H x, H mask, H maps, H mean, H rstd,
+                                                   H sums, H grad_pooled, H argmax, H grad_x) {
+    const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps), e = view(mean),
+                     f = view(rstd), g = view(sums), h = view(grad_pooled), i = view(argmax),
+                     j = view(grad_x);
+    run([&] { return attention_region_norm_backward_input(pool, a, b, c, d, e, f, g, h, i, j); });
+  });
+  m.def("cuda_mask_update", [](int32_t device, uintptr_t stream, H mask, H channels, H kernel,
+                               H stride, H padding, H dilation, double eps, H new_mask, H ratio) {
+    const ChannelCounts counts(channels);
+    const Window w = window(kernel, stride, padding, dilation);
+    const TensorView a = view(mask), b = view(new_mask), c = view(ratio);
+    run([&] {
+      return cuda_mask_update(device, reinterpret_cast<void*>(stream), a, counts.channels(), w, eps,
+                              b, c);
+    });
+  });
 }

@@ -110,14 +110,14 @@ bool planes_channels_last(const ApplyMaskArgs& a) {
       const M* mask = static_cast<const M*>(a.mask) + n * a.mask_n_stride;
       for (int64_t s = s0; s < s1;) {  // runs of pixels that are all valid or all hole
         const uint8_t first = pixel_class(a, mask + s);
-        int64_t end = s + 1;
+        int64_t next = s + 1;
         if (first == kMixed) {
           select_pixel(a, mask + s, x + s * a.c, out + s * a.c);
         } else {
-          while (end < s1 && pixel_class(a, mask + end) == first) ++end;
-          fill(x + s * a.c, out + s * a.c, (end - s) * a.c, first);
+          while (next < s1 && pixel_class(a, mask + next) == first) ++next;
+          fill(x + s * a.c, out + s * a.c, (next - s) * a.c, first);
         }
-        s = end;
+        s = next;
       }
     }
   });

@@ -100,11 +100,11 @@ bool pool(const RegionNormArgs& a) {
   const int64_t chunks = (a.s + kChunk - 1) / kChunk;
   return parallel_for(a.pool, a.n * chunks, min_of(a.s, kChunk) * a.c,
                       [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t s0 = t % chunks * kChunk;
-      pool_chunk<T>(a, t / chunks, s0, min_of(kChunk, a.s - s0));
-    }
-  });
+                        for (int64_t t = begin; t < end; ++t) {
+                          const int64_t s0 = t % chunks * kChunk;
+                          pool_chunk<T>(a, t / chunks, s0, min_of(kChunk, a.s - s0));
+                        }
+                      });
 }
 
 // ---- gradients of gamma and beta, and the sums by region -------------------------------------
@@ -210,26 +210,26 @@ bool maps(const RegionNormArgs& a) {
   const int64_t units = units_of(a), row = 4 * a.c;
   return parallel_for(a.pool, a.n * units, min_of(a.s, kChunk * kUnitChunks) * a.c,
                       [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t n = t / units, unit = t % units;
-      double* __restrict out = a.partials + t * row;
-      if (!a.channels_last) {
-        maps_unit_contiguous<T>(a, n, unit, out);
-        continue;
-      }
-      T* acc = reinterpret_cast<T*>(a.partials + (a.n * units + t) * row);
-      for (int64_t i = 0; i < row; ++i) out[i] = 0, acc[i] = T(0);
-      const int64_t s1 = min_of((unit + 1) * kUnitChunks * kChunk, a.s);
-      for (int64_t s = unit * kUnitChunks * kChunk; s < s1;) {
-        const int64_t stop = min_of(s + kFlush, s1);
-        for (; s < stop; ++s) maps_pixel<T>(a, n, s, acc, acc + a.c);
-        for (int64_t i = 0; i < row; ++i) {
-          out[i] += static_cast<double>(acc[i]);
-          acc[i] = T(0);
-        }
-      }
-    }
-  });
+                        for (int64_t t = begin; t < end; ++t) {
+                          const int64_t n = t / units, unit = t % units;
+                          double* __restrict out = a.partials + t * row;
+                          if (!a.channels_last) {
+                            maps_unit_contiguous<T>(a, n, unit, out);
+                            continue;
+                          }
+                          T* acc = reinterpret_cast<T*>(a.partials + (a.n * units + t) * row);
+                          for (int64_t i = 0; i < row; ++i) out[i] = 0, acc[i] = T(0);
+                          const int64_t s1 = min_of((unit + 1) * kUnitChunks * kChunk, a.s);
+                          for (int64_t s = unit * kUnitChunks * kChunk; s < s1;) {
+                            const int64_t stop = min_of(s + kFlush, s1);
+                            for (; s < stop; ++s) maps_pixel<T>(a, n, s, acc, acc + a.c);
+                            for (int64_t i = 0; i < row; ++i) {
+                              out[i] += static_cast<double>(acc[i]);
+                              acc[i] = T(0);
+                            }
+                          }
+                        }
+                      });
 }
 
 // ---- gradient of the input -------------------------------------------------------------------
@@ -292,11 +292,11 @@ bool input(const RegionNormArgs& a) {
   const int64_t chunks = a.regions.chunks;
   return parallel_for(a.pool, a.n * a.c * chunks, min_of(a.s, kChunk),
                       [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t plane = t / chunks, s0 = t % chunks * kChunk;
-      input_chunk<T>(a, plane / a.c, plane % a.c, s0, min_of(s0 + kChunk, a.s));
-    }
-  });
+                        for (int64_t t = begin; t < end; ++t) {
+                          const int64_t plane = t / chunks, s0 = t % chunks * kChunk;
+                          input_chunk<T>(a, plane / a.c, plane % a.c, s0, min_of(s0 + kChunk, a.s));
+                        }
+                      });
 }
 
 }  // namespace

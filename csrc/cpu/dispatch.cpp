@@ -6,8 +6,8 @@
 
 namespace inpaint {
 
-#define INPAINT_DECLARE(level) \
-  namespace level {            \
+#define INPAINT_DECLARE(level)    \
+  namespace level {               \
   extern const CpuKernels kTable; \
   }
 INPAINT_DECLARE(baseline)

@@ -17,17 +17,17 @@ struct MaskUpdateArgs {
   ParallelFor pool;
   const void* mask;
   DType mask_dtype;
-  int64_t mask_stride[5];     // n, group, and three spatial axes, in elements
+  int64_t mask_stride[5];  // n, group, and three spatial axes, in elements
   int64_t n, groups;
-  const int64_t* counts;      // channels of each plane
-  double cells;               // K
+  const int64_t* counts;  // channels of each plane
+  double cells;           // K
   double eps;
   int64_t size[3], out[3], kernel[3], stride[3], padding[3], dilation[3];
-  void* new_mask;             // mask_dtype
-  void* ratio;                // ratio_dtype
+  void* new_mask;  // mask_dtype
+  void* ratio;     // ratio_dtype
   DType ratio_dtype;
-  void* sums;                 // n * size, ratio_dtype: planes summed over groups; unused if groups == 1
-  void* rows;                 // n * out[0] * out[1] * (size[2] + 2 * padding[2]), ratio_dtype
+  void* sums;  // n * size, ratio_dtype: planes summed over groups; unused if groups == 1
+  void* rows;  // n * out[0] * out[1] * (size[2] + 2 * padding[2]), ratio_dtype
 };
 
 constexpr int64_t kMaskBlock = 256;  // pixels of a plane that are classified together
@@ -42,9 +42,9 @@ struct ApplyMaskArgs {
   void* out;
   DType dtype;
   const void* mask;
-  DType mask_dtype;           // bool, or dtype
+  DType mask_dtype;  // bool, or dtype
   int64_t mask_n_stride;
-  bool mask_per_element;      // channels-last x with a channels-last mask of all its channels
+  bool mask_per_element;  // channels-last x with a channels-last mask of all its channels
   const int64_t* counts;
   int64_t groups;
   int64_t n, c, s;
@@ -54,30 +54,31 @@ struct ApplyMaskArgs {
 struct EpilogueArgs {
   ParallelFor pool;
   DType dtype;
-  const void* grad;           // backward only
-  void* y;                    // forward: in place; backward: grad_raw
-  const void* ratio;          // dtype
-  const void* new_mask;       // dtype
+  const void* grad;      // backward only
+  void* y;               // forward: in place; backward: grad_raw
+  const void* ratio;     // dtype
+  const void* new_mask;  // dtype
   int64_t ratio_n_stride, mask_n_stride;
-  const void* bias;           // forward; may be null
-  void* grad_bias;            // backward; may be null
-  double* partials;           // backward with bias: epilogue_units() * c
+  const void* bias;  // forward; may be null
+  void* grad_bias;   // backward; may be null
+  double* partials;  // backward with bias: epilogue_units() * c
   int64_t n, c, s;
   bool channels_last;
 };
 
 // The regions of a batch of pixels, made once per call from the mask (one channel of work).
 struct Regions {
-  const uint8_t* labels;      // n * s (or s, if shared): 0 valid, 1 hole
+  const uint8_t* labels;  // n * s (or s, if shared): 0 valid, 1 hole
   int64_t n_stride;
   // For each chunk of kChunk pixels of each image: pixels and first pixel of each region.
-  const int32_t* counts;      // (n or 1) * chunks * 2
-  const int32_t* first;       // (n or 1) * chunks * 2
-  int64_t chunk_n_stride;     // 0 if shared
-  int64_t chunks;             // per image
+  const int32_t* counts;   // (n or 1) * chunks * 2
+  const int32_t* first;    // (n or 1) * chunks * 2
+  int64_t chunk_n_stride;  // 0 if shared
+  int64_t chunks;          // per image
 };
 
-constexpr int64_t kChunk = 1024;  // pixels summed in the tensor's own precision before float64 takes over
+constexpr int64_t kChunk =
+    1024;  // pixels summed in the tensor's own precision before float64 takes over
 
 struct RegionNormArgs {
   ParallelFor pool;
@@ -85,26 +86,26 @@ struct RegionNormArgs {
   Regions regions;
   const void* x;
   const void* grad;
-  void* out;                  // y or grad_x
+  void* out;  // y or grad_x
   int64_t n, c, s;
   bool channels_last;
   // Per statistics group (1, or n with instance statistics), region and channel, in dtype:
   const void* mean;
-  const void* scale;          // forward: weight * rstd; backward: the same
-  const void* shift;          // forward: bias
-  const void* k1;             // backward: mean of the gradient
-  const void* k2;             // backward: rstd^2 * mean of gradient * (x - mean)
-  int64_t stat_n_stride;      // 2 * c with instance statistics, else 0
+  const void* scale;      // forward: weight * rstd; backward: the same
+  const void* shift;      // forward: bias
+  const void* k1;         // backward: mean of the gradient
+  const void* k2;         // backward: rstd^2 * mean of gradient * (x - mean)
+  int64_t stat_n_stride;  // 2 * c with instance statistics, else 0
   // Per pixel (attention form), (n, 2, s) in dtype: gamma and beta; or null:
   const void* maps;
   void* grad_maps;
-  const void* grad_pooled;    // (n, 2, s)
+  const void* grad_pooled;  // (n, 2, s)
   const int32_t* argmax;
   // Reductions leave one row per unit, (2 regions, 2 values, c): forward mean and m2, backward the
   // sums of g and g * (x - mean). Channels-last scratch lies behind: see partial_rows.
   double* partials;
   // Channel pool:
-  void* pooled;               // (n, 2, s)
+  void* pooled;  // (n, 2, s)
   int32_t* argmax_out;
 };
 
@@ -113,12 +114,12 @@ struct PlaneConvArgs {
   ParallelFor pool;
   DType dtype;
   const void* x;
-  const void* weight;         // (outputs, in, kh, kw)
-  const void* bias;           // (outputs), or null
+  const void* weight;  // (outputs, in, kh, kw)
+  const void* bias;    // (outputs), or null
   void* out;
-  const void* grad;           // weight gradient: of the outputs
-  double* partials;           // weight gradient: one row of taps for each unit
-  void* padded;               // n * in * (h + kh - 1) * (w + kw - 1)
+  const void* grad;  // weight gradient: of the outputs
+  double* partials;  // weight gradient: one row of taps for each unit
+  void* padded;      // n * in * (h + kh - 1) * (w + kw - 1)
   int64_t n, in, outputs, h, w, kh, kw;
 };
 constexpr int64_t kPlaneRows = 16;  // rows of one unit of the weight gradient

@@ -66,8 +66,8 @@ void sum_groups(const MaskUpdateArgs& a, int64_t task, T* __restrict out) {
   for (int64_t i = 0; i < w; ++i) out[i] = T(0);
   if (a.mask_stride[1] == 1 && dense_counts(a)) {  // channels last: a pixel's channels are together
     for (int64_t i = 0; i < w; ++i) {
-      out[i] = sum_channels<M, T>(base + i * a.mask_stride[4], a.groups) *
-               static_cast<T>(a.counts[0]);
+      out[i] =
+          sum_channels<M, T>(base + i * a.mask_stride[4], a.groups) * static_cast<T>(a.counts[0]);
     }
     return;
   }
@@ -78,8 +78,8 @@ void sum_groups(const MaskUpdateArgs& a, int64_t task, T* __restrict out) {
 }
 
 template <class M, class T, class Source>
-void window_row(const MaskUpdateArgs& a, int64_t task, const Source* source,
-                const int64_t* stride, T weight) {
+void window_row(const MaskUpdateArgs& a, int64_t task, const Source* source, const int64_t* stride,
+                T weight) {
   const int64_t oh = task % a.out[1];
   const int64_t od = task / a.out[1] % a.out[0];
   const int64_t n = task / (a.out[1] * a.out[0]);
@@ -137,17 +137,17 @@ bool run(const MaskUpdateArgs& a) {
   const int64_t dense[4] = {a.size[0] * a.size[1] * w, a.size[1] * w, w, 1};
   const int64_t strided[4] = {a.mask_stride[0], a.mask_stride[2], a.mask_stride[3],
                               a.mask_stride[4]};
-  return ok && parallel_for(a.pool, a.n * a.out[0] * a.out[1], w * taps,
-                            [&](int64_t begin, int64_t end) {
-                              for (int64_t t = begin; t < end; ++t) {
-                                if (grouped) {
-                                  window_row<M, T, T>(a, t, sums, dense, T(1));
-                                } else {
-                                  window_row<M, T, M>(a, t, static_cast<const M*>(a.mask), strided,
-                                                      static_cast<T>(a.counts[0]));
-                                }
-                              }
-                            });
+  return ok &&
+         parallel_for(a.pool, a.n * a.out[0] * a.out[1], w * taps, [&](int64_t begin, int64_t end) {
+           for (int64_t t = begin; t < end; ++t) {
+             if (grouped) {
+               window_row<M, T, T>(a, t, sums, dense, T(1));
+             } else {
+               window_row<M, T, M>(a, t, static_cast<const M*>(a.mask), strided,
+                                   static_cast<T>(a.counts[0]));
+             }
+           }
+         });
 }
 
 template <class M>

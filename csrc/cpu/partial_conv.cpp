@@ -74,40 +74,40 @@ template <class T>
 bool backward_bias(const EpilogueArgs& a) {
   const int64_t blocks = blocks_of(a.s);
   if (!a.channels_last) {
-    return parallel_for(a.pool, a.n * blocks * a.c, min_of(a.s, kEpilogueUnit),
-                        [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        const int64_t s0 = t % blocks * kEpilogueUnit, plane = t / blocks;
-        const int64_t n = plane / a.c, c = plane % a.c, offset = plane * a.s + s0;
-        a.partials[(n * blocks + t % blocks) * a.c + c] = backward_row<T>(
-            static_cast<const T*>(a.grad) + offset,
-            static_cast<const T*>(a.ratio) + n * a.ratio_n_stride + s0,
-            static_cast<const T*>(a.new_mask) + n * a.mask_n_stride + s0,
-            static_cast<T*>(a.y) + offset, min_of(kEpilogueUnit, a.s - s0));
-      }
-    });
+    return parallel_for(
+        a.pool, a.n * blocks * a.c, min_of(a.s, kEpilogueUnit), [&](int64_t begin, int64_t end) {
+          for (int64_t t = begin; t < end; ++t) {
+            const int64_t s0 = t % blocks * kEpilogueUnit, plane = t / blocks;
+            const int64_t n = plane / a.c, c = plane % a.c, offset = plane * a.s + s0;
+            a.partials[(n * blocks + t % blocks) * a.c + c] =
+                backward_row<T>(static_cast<const T*>(a.grad) + offset,
+                                static_cast<const T*>(a.ratio) + n * a.ratio_n_stride + s0,
+                                static_cast<const T*>(a.new_mask) + n * a.mask_n_stride + s0,
+                                static_cast<T*>(a.y) + offset, min_of(kEpilogueUnit, a.s - s0));
+          }
+        });
   }
-  return parallel_for(a.pool, a.n * blocks, min_of(a.s, kEpilogueUnit) * a.c,
-                      [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t n = t / blocks, s0 = t % blocks * kEpilogueUnit;
-      const int64_t s1 = min_of(s0 + kEpilogueUnit, a.s);
-      double* __restrict sums = a.partials + t * a.c;
-      for (int64_t c = 0; c < a.c; ++c) sums[c] = 0;
-      for (int64_t s = s0; s < s1; ++s) {
-        const T ratio = static_cast<const T*>(a.ratio)[n * a.ratio_n_stride + s];
-        const T new_mask = static_cast<const T*>(a.new_mask)[n * a.mask_n_stride + s];
-        const T* __restrict grad = static_cast<const T*>(a.grad) + (n * a.s + s) * a.c;
-        T* __restrict out = static_cast<T*>(a.y) + (n * a.s + s) * a.c;
-        INPAINT_IVDEP
-        for (int64_t c = 0; c < a.c; ++c) {
-          const T g = grad[c] * new_mask;
-          sums[c] += static_cast<double>(g);
-          out[c] = g * ratio;
+  return parallel_for(
+      a.pool, a.n * blocks, min_of(a.s, kEpilogueUnit) * a.c, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) {
+          const int64_t n = t / blocks, s0 = t % blocks * kEpilogueUnit;
+          const int64_t s1 = min_of(s0 + kEpilogueUnit, a.s);
+          double* __restrict sums = a.partials + t * a.c;
+          for (int64_t c = 0; c < a.c; ++c) sums[c] = 0;
+          for (int64_t s = s0; s < s1; ++s) {
+            const T ratio = static_cast<const T*>(a.ratio)[n * a.ratio_n_stride + s];
+            const T new_mask = static_cast<const T*>(a.new_mask)[n * a.mask_n_stride + s];
+            const T* __restrict grad = static_cast<const T*>(a.grad) + (n * a.s + s) * a.c;
+            T* __restrict out = static_cast<T*>(a.y) + (n * a.s + s) * a.c;
+            INPAINT_IVDEP
+            for (int64_t c = 0; c < a.c; ++c) {
+              const T g = grad[c] * new_mask;
+              sums[c] += static_cast<double>(g);
+              out[c] = g * ratio;
+            }
+          }
         }
-      }
-    }
-  });
+      });
 }
 
 // Without a bias there is nothing to sum, and the new mask is in the ratio already.

@@ -124,15 +124,17 @@ template <class T>
 bool backward_weight(const PlaneConvArgs& a) {
   const int64_t units = (a.h + kPlaneRows - 1) / kPlaneRows;
   const int64_t taps = a.outputs * a.in * a.kh * a.kw;
-  return pad<T>(a) &&
-         parallel_for(a.pool, a.n * units, kPlaneRows * a.w * taps, [&](int64_t begin, int64_t end) {
-           for (int64_t t = begin; t < end; ++t) {
-             double* out = a.partials + t * taps;
-             for (int64_t i = 0; i < taps; ++i) out[i] = 0;
-             const int64_t first = t % units * kPlaneRows, last = min_of(first + kPlaneRows, a.h);
-             for (int64_t y = first; y < last; ++y) weight_row<T>(a, t / units, y, out);
-           }
-         });
+  return pad<T>(a) && parallel_for(a.pool, a.n * units, kPlaneRows * a.w * taps,
+                                   [&](int64_t begin, int64_t end) {
+                                     for (int64_t t = begin; t < end; ++t) {
+                                       double* out = a.partials + t * taps;
+                                       for (int64_t i = 0; i < taps; ++i) out[i] = 0;
+                                       const int64_t first = t % units * kPlaneRows,
+                                                     last = min_of(first + kPlaneRows, a.h);
+                                       for (int64_t y = first; y < last; ++y)
+                                         weight_row<T>(a, t / units, y, out);
+                                     }
+                                   });
 }
 
 }  // namespace

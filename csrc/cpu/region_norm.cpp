@@ -50,21 +50,22 @@ bool statistics_contiguous(const RegionNormArgs& a) {
   const int64_t units = units_of(a);
   return parallel_for(a.pool, a.n * units * a.c, min_of(a.s, kChunk * kUnitChunks),
                       [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t unit = t % units, plane = t / units, n = plane / a.c, c = plane % a.c;
-      const T* x = static_cast<const T*>(a.x) + plane * a.s;
-      Moments moments[2];
-      const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
-      for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
-        chunk_moments<T>(chunk_at(a, n, chunk), x, moments);
-      }
-      double* out = a.partials + (n * units + unit) * 4 * a.c;
-      for (int r = 0; r < 2; ++r) {
-        out[(r * 2 + 0) * a.c + c] = moments[r].mean;
-        out[(r * 2 + 1) * a.c + c] = moments[r].m2;
-      }
-    }
-  });
+                        for (int64_t t = begin; t < end; ++t) {
+                          const int64_t unit = t % units, plane = t / units, n = plane / a.c,
+                                        c = plane % a.c;
+                          const T* x = static_cast<const T*>(a.x) + plane * a.s;
+                          Moments moments[2];
+                          const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
+                          for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
+                            chunk_moments<T>(chunk_at(a, n, chunk), x, moments);
+                          }
+                          double* out = a.partials + (n * units + unit) * 4 * a.c;
+                          for (int r = 0; r < 2; ++r) {
+                            out[(r * 2 + 0) * a.c + c] = moments[r].mean;
+                            out[(r * 2 + 1) * a.c + c] = moments[r].m2;
+                          }
+                        }
+                      });
 }
 
 template <class T>
@@ -127,14 +128,14 @@ bool channels_last_units(const RegionNormArgs& a, const Body& body) {
   const int64_t units = units_of(a), row = 4 * a.c;
   return parallel_for(a.pool, a.n * units, min_of(a.s, kChunk * kUnitChunks) * a.c,
                       [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      double* out = a.partials + t * row;
-      double* sums = a.partials + (a.n * units + t * 2) * row;
-      T* acc = reinterpret_cast<T*>(sums + row);
-      for (int64_t i = 0; i < row; ++i) out[i] = 0, sums[i] = 0, acc[i] = T(0);
-      body(t / units, t % units, acc, sums, out);
-    }
-  });
+                        for (int64_t t = begin; t < end; ++t) {
+                          double* out = a.partials + t * row;
+                          double* sums = a.partials + (a.n * units + t * 2) * row;
+                          T* acc = reinterpret_cast<T*>(sums + row);
+                          for (int64_t i = 0; i < row; ++i) out[i] = 0, sums[i] = 0, acc[i] = T(0);
+                          body(t / units, t % units, acc, sums, out);
+                        }
+                      });
 }
 
 template <class T>
@@ -161,8 +162,8 @@ void apply_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c) 
   for (; s + kLanes <= k.s1; s += kLanes) {
     const int region = region_of<T>(k.labels + s);
     const auto hole = load_labels<T>(k.labels + s);
-    Vec<T> out = (load(x + s) - mean.at(region, hole)) * scale.at(region, hole) +
-                 shift.at(region, hole);
+    Vec<T> out =
+        (load(x + s) - mean.at(region, hole)) * scale.at(region, hole) + shift.at(region, hole);
     if (kMaps) out = out * (load(gamma + s) + T(1)) + load(beta + s);
     store(y + s, out);
   }
@@ -199,11 +200,11 @@ bool for_all(const RegionNormArgs& a, const ChunkBody& chunk_body, const PixelBo
     const int64_t chunks = a.regions.chunks;
     return parallel_for(a.pool, a.n * a.c * chunks, min_of(a.s, kChunk),
                         [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        const int64_t plane = t / chunks, n = plane / a.c;
-        chunk_body(chunk_at(a, n, t % chunks), n, plane % a.c);
-      }
-    });
+                          for (int64_t t = begin; t < end; ++t) {
+                            const int64_t plane = t / chunks, n = plane / a.c;
+                            chunk_body(chunk_at(a, n, t % chunks), n, plane % a.c);
+                          }
+                        });
   }
   return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
@@ -280,21 +281,22 @@ bool backward_sums(const RegionNormArgs& a) {
     });
   }
   const int64_t units = units_of(a);
-  return parallel_for(a.pool, a.n * units * a.c, min_of(a.s, kChunk * kUnitChunks),
-                      [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t unit = t % units, plane = t / units, n = plane / a.c, c = plane % a.c;
-      const Choice<T> mean(table<T>(a, a.mean, n), a.c, c);
-      double sums[4] = {0, 0, 0, 0};
-      const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
-      for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
-        chunk_sums<T>(chunk_at(a, n, chunk), static_cast<const T*>(a.x) + plane * a.s,
-                      static_cast<const T*>(a.grad) + plane * a.s, mean, sums);
-      }
-      double* out = a.partials + (n * units + unit) * 4 * a.c;
-      for (int i = 0; i < 4; ++i) out[i * a.c + c] = sums[i];
-    }
-  });
+  return parallel_for(
+      a.pool, a.n * units * a.c, min_of(a.s, kChunk * kUnitChunks),
+      [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) {
+          const int64_t unit = t % units, plane = t / units, n = plane / a.c, c = plane % a.c;
+          const Choice<T> mean(table<T>(a, a.mean, n), a.c, c);
+          double sums[4] = {0, 0, 0, 0};
+          const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
+          for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
+            chunk_sums<T>(chunk_at(a, n, chunk), static_cast<const T*>(a.x) + plane * a.s,
+                          static_cast<const T*>(a.grad) + plane * a.s, mean, sums);
+          }
+          double* out = a.partials + (n * units + unit) * 4 * a.c;
+          for (int i = 0; i < 4; ++i) out[i * a.c + c] = sums[i];
+        }
+      });
 }
 
 // grad_x = scale * (g - k1 - (x - mean) * k2)

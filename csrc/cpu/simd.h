@@ -92,7 +92,8 @@ INPAINT_INLINE double horizontal_sum_of(const Lanes<float>::Vec& v) {
   Quarter q[2];
   __builtin_memcpy(q, &half, sizeof(half));
   const Quarter quarter = q[0] + q[1];
-  return static_cast<double>(quarter[0] + quarter[2]) + static_cast<double>(quarter[1] + quarter[3]);
+  return static_cast<double>(quarter[0] + quarter[2]) +
+         static_cast<double>(quarter[1] + quarter[3]);
 }
 
 INPAINT_INLINE double horizontal_sum_of(const Lanes<double>::Vec& v) {

@@ -23,11 +23,20 @@ bool plane_conv_backward_weight(const PlaneConvArgs&);
 
 extern const CpuKernels kTable;
 const CpuKernels kTable = {
-    INPAINT_NAME(INPAINT_SIMD), mask_update,          apply_mask,
-    epilogue,                   epilogue_backward,    region_statistics,
-    region_apply,               region_backward_sums, region_backward_apply,
-    channel_pool,               attention_backward_maps, attention_backward_input,
-    plane_conv,                 plane_conv_backward_weight,
+    INPAINT_NAME(INPAINT_SIMD),
+    mask_update,
+    apply_mask,
+    epilogue,
+    epilogue_backward,
+    region_statistics,
+    region_apply,
+    region_backward_sums,
+    region_backward_apply,
+    channel_pool,
+    attention_backward_maps,
+    attention_backward_input,
+    plane_conv,
+    plane_conv_backward_weight,
 };
 
 }  // namespace INPAINT_SIMD

@@ -35,8 +35,8 @@ template <class M, class T>
 __global__ void mask_update_kernel(const M* __restrict__ mask, M* __restrict__ new_mask,
                                    T* __restrict__ ratio, const Geometry geometry) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < geometry.pixels; i += step) {
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < geometry.pixels;
+       i += step) {
     int64_t rest = i, first[3], last[3], start[3];
     for (int axis = 2; axis >= 0; --axis) {
       start[axis] = rest % geometry.out[axis] * geometry.stride[axis] - geometry.padding[axis];
@@ -50,8 +50,7 @@ __global__ void mask_update_kernel(const M* __restrict__ mask, M* __restrict__ n
       T box = T(0);
       for (int64_t d = first[0]; d < last[0]; ++d) {
         for (int64_t h = first[1]; h < last[1]; ++h) {
-          const M* row = plane +
-                         (start[0] + d * geometry.dilation[0]) * geometry.mask_stride[2] +
+          const M* row = plane + (start[0] + d * geometry.dilation[0]) * geometry.mask_stride[2] +
                          (start[1] + h * geometry.dilation[1]) * geometry.mask_stride[3];
           for (int64_t w = first[2]; w < last[2]; ++w) {
             box += static_cast<T>(mask_value<M>(
@@ -62,8 +61,7 @@ __global__ void mask_update_kernel(const M* __restrict__ mask, M* __restrict__ n
       sum += box * static_cast<T>(geometry.counts[geometry.uniform ? 0 : g]);
     }
     new_mask[i] = static_cast<M>(sizeof(M) == 1 ? T(sum > T(0)) : updated_mask(sum));
-    ratio[i] =
-        window_ratio(sum, static_cast<T>(geometry.cells), static_cast<T>(geometry.eps));
+    ratio[i] = window_ratio(sum, static_cast<T>(geometry.cells), static_cast<T>(geometry.eps));
   }
 }
 
@@ -71,9 +69,9 @@ template <class M, class T>
 void launch(const MaskUpdateArgs& a, const Geometry& geometry, cudaStream_t stream) {
   const int64_t blocks = (geometry.pixels + kThreads - 1) / kThreads;
   const unsigned grid = static_cast<unsigned>(blocks < 65535 ? blocks : 65535);
-  mask_update_kernel<M, T><<<grid, kThreads, 0, stream>>>(
-      static_cast<const M*>(a.mask), static_cast<M*>(a.new_mask), static_cast<T*>(a.ratio),
-      geometry);
+  mask_update_kernel<M, T><<<grid, kThreads, 0, stream>>>(static_cast<const M*>(a.mask),
+                                                          static_cast<M*>(a.new_mask),
+                                                          static_cast<T*>(a.ratio), geometry);
 }
 
 template <class M>

@@ -62,7 +62,8 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
     like.dtype = mask.dtype;
     bool same = mask.ndim == like.ndim;
     for (int i = 1; same && i < mask.ndim; ++i) {
-      same = mask.size[i] == like.size[i] && (like.size[i] == 1 || mask.stride[i] == like.stride[i]);
+      same =
+          mask.size[i] == like.size[i] && (like.size[i] == 1 || mask.stride[i] == like.stride[i]);
     }
     INPAINT_CHECK(same, "mask ", shape_text(mask), ": expected the shape and memory order of x, ",
                   shape_text(x));

@@ -119,8 +119,8 @@ Status check_like(const char* name, const TensorView& t, const char* like_name,
 Status check_planes(const char* name, const TensorView& t, const TensorView& like, int64_t planes,
                     int64_t* n_stride) {
   INPAINT_CHECK(t.defined(), name, ": missing");
-  bool fits = t.ndim == like.ndim && (t.size[0] == like.size[0] || t.size[0] == 1) &&
-              t.size[1] == planes;
+  bool fits =
+      t.ndim == like.ndim && (t.size[0] == like.size[0] || t.size[0] == 1) && t.size[1] == planes;
   int64_t s = 1;
   for (int i = 2; fits && i < t.ndim; ++i) {
     fits = t.size[i] == like.size[i];

@@ -11,7 +11,7 @@ namespace inpaint {
 struct Dense {
   int64_t n = 0, c = 0, s = 0;  // batch, channels, product of the spatial sizes
   bool channels_last = false;
-  bool either = false;          // C == 1 or one pixel: both orders are the same memory
+  bool either = false;  // C == 1 or one pixel: both orders are the same memory
 };
 
 Status check_dense(const char* name, const TensorView& t, Dense* dense);

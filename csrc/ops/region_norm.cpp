@@ -74,9 +74,9 @@ Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask
                    RegionStore* store, RegionNormArgs* args) {
   Dense dense;
   INPAINT_TRY(check_dense("x", x, &dense));
-  INPAINT_CHECK(mask.dtype == DType::kBool || mask.dtype == DType::kFloat32 ||
-                    mask.dtype == DType::kFloat64,
-                "mask: expected bool, float32 or float64, got ", dtype_name(mask.dtype));
+  INPAINT_CHECK(
+      mask.dtype == DType::kBool || mask.dtype == DType::kFloat32 || mask.dtype == DType::kFloat64,
+      "mask: expected bool, float32 or float64, got ", dtype_name(mask.dtype));
   int64_t n_stride = 0;
   INPAINT_TRY(check_planes("mask", mask, x, 1, &n_stride));
   INPAINT_CHECK(dense.s <= INT32_MAX, "x ", shape_text(x),
@@ -124,9 +124,9 @@ Status region_moments(RegionNormArgs* args, const RegionStore& store, double eps
         for (int64_t n = group; n < group + images; ++n) {
           for (int64_t u = 0; u < units; ++u) {
             Moments part;
-            const int64_t last =
-                (u + 1) * kUnitChunks < store.regions.chunks ? (u + 1) * kUnitChunks
-                                                             : store.regions.chunks;
+            const int64_t last = (u + 1) * kUnitChunks < store.regions.chunks
+                                     ? (u + 1) * kUnitChunks
+                                     : store.regions.chunks;
             const int32_t* counts = store.regions.counts + n * store.regions.chunk_n_stride;
             for (int64_t k = u * kUnitChunks; k < last; ++k) part.count += counts[k * 2 + r];
             const double* row = partials.get() + ((n * units + u) * 4 + r * 2) * c_count + c;
@@ -178,8 +178,8 @@ Status region_norm_forward(ParallelFor pool, const TensorView& x, const TensorVi
   double* means = static_cast<double*>(mean.data);
   double* rstds = static_cast<double*>(rstd.data);
   if (store.soft) {
-    return soft_region_norm_forward(pool, x, mask, weight, bias, eps, scale_eps, instance, y,
-                                    means, rstds);
+    return soft_region_norm_forward(pool, x, mask, weight, bias, eps, scale_eps, instance, y, means,
+                                    rstds);
   }
   INPAINT_TRY(region_moments(&a, store, eps, scale_eps, instance, means, rstds));
 

@@ -122,8 +122,8 @@ Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& 
                                             const TensorView& x, const TensorView& mask,
                                             const TensorView& maps, const TensorView& mean,
                                             const TensorView& rstd, const TensorView& sums,
-                                            const TensorView& grad_pooled,
-                                            const TensorView& argmax, const TensorView& grad_x);
+                                            const TensorView& grad_pooled, const TensorView& argmax,
+                                            const TensorView& grad_x);
 
 // ---- CUDA ------------------------------------------------------------------------------------
 // As on the CPU, asynchronous on `stream` of `device`; says so if CUDA was not built.

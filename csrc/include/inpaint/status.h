@@ -21,13 +21,13 @@ Status failure(const Parts&... parts) {
 
 }  // namespace inpaint
 
-#define INPAINT_CHECK(condition, ...)                            \
-  do {                                                           \
-    if (!(condition)) return ::inpaint::failure(__VA_ARGS__);    \
+#define INPAINT_CHECK(condition, ...)                         \
+  do {                                                        \
+    if (!(condition)) return ::inpaint::failure(__VA_ARGS__); \
   } while (0)
 
-#define INPAINT_TRY(expression)                                  \
-  do {                                                           \
-    ::inpaint::Status status_ = (expression);                    \
-    if (!status_.ok()) return status_;                           \
+#define INPAINT_TRY(expression)               \
+  do {                                        \
+    ::inpaint::Status status_ = (expression); \
+    if (!status_.ok()) return status_;        \
   } while (0)

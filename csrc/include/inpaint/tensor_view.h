@@ -8,7 +8,7 @@ namespace inpaint {
 
 enum class DType : int32_t { kBool = 0, kInt32 = 1, kFloat32 = 2, kFloat64 = 3 };
 
-constexpr int kMaxDims = 5;     // batch, channels and up to three spatial axes
+constexpr int kMaxDims = 5;  // batch, channels and up to three spatial axes
 constexpr int kMaxSpatial = 3;
 
 struct TensorView {
