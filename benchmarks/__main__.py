@@ -1,0 +1,81 @@
+"""Command line: ``python -m benchmarks``, ``... report FILE``, ``... readme [--check]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from . import plots, readme, report, results, session
+from .memory import with_device
+from .plan import FULL, QUICK
+
+COMMANDS = ("report", "readme")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a command; 1 if something is wrong with a result, 0 otherwise."""
+    words = sys.argv[1:] if words is None else words
+    if words and words[0] in COMMANDS:
+        return _report(words[1:]) if words[0] == "report" else readme.main(words[1:])
+    return _run(words)
+
+
+def _run(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the fused operators against the published modules in plain PyTorch, "
+        "on photographs and irregular masks. Every number is checked against float64; a mismatch "
+        "makes the exit status 1. Other commands: report FILE, readme [--check] [FILE].",
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller batch, fewer cases")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
+    parser.add_argument("--output", type=Path, default=results.RESULTS, help="folder for results")
+    parser.add_argument("--only", metavar="SUBSTR", help="cases whose id contains this")
+    parser.add_argument("--list", action="store_true", help="print the cases' ids and stop")
+    args = parser.parse_args(words)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device is available to torch")
+    if args.threads is not None:
+        if args.threads < 1:
+            parser.error("--threads must be at least 1")
+        torch.set_num_threads(args.threads)
+    plan = with_device(QUICK if args.quick else FULL, args.device)
+    cases = session.select(plan, args.only)
+    if not cases:
+        parser.error(f"no case contains {args.only!r}; see --list")
+    if args.list:
+        print("\n".join(case.id for case in cases))
+        return 0
+    console = report.console()
+    result = session.run(plan, args.only, console)
+    path = results.store(result, args.output)
+    report.show(result, console)
+    picture = plots.draw(result, path.with_suffix(".png"))
+    stored = [path, *([picture] if picture else [])]
+    console.print(f"{result.seconds:.0f} s; stored as " + ", ".join(map(str, stored)))
+    return _verdict(result, console)
+
+
+def _verdict(result: results.Result, console: Console) -> int:
+    if result.failures:
+        console.print(f"[red]{len(result.failures)} results are wrong or missing[/red]")
+    return 1 if result.failures else 0
+
+
+def _report(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks report")
+    parser.add_argument("result", type=Path)
+    args = parser.parse_args(words)
+    console = report.console()
+    result = results.load(args.result)
+    report.show(result, console)
+    return _verdict(result, console)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,176 @@
+"""The paper's U-Net in the four ways one can build it in plain PyTorch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .conv import FullMaskConv2d, PlaneMaskConv2d
+from .norm import AttentionRegionNorm, MaskedRegionNorm
+
+FLAVOURS = ("reference", "one-channel", "plain")
+"""Full C-channel masks; one mask plane per source; plain convolutions without masks."""
+
+NETWORKS = ("pconv_unet", "cgan_pc_rn")
+"""Batch norm everywhere; region norm (RN-B in the encoder, RN-L in the decoder)."""
+
+
+class Level(NamedTuple):
+    """Geometry of one layer; ``skip`` counts the channels that come over the skip connection."""
+
+    name: str
+    deep: int
+    skip: int
+    out: int
+    kernel: int
+    stride: int
+    norm: bool
+
+    @property
+    def encoder(self) -> bool:
+        """Whether it is a strided layer of the way down."""
+        return self.skip == 0
+
+    @property
+    def padding(self) -> int:
+        """Keeps the size at stride 1 and halves it at stride 2."""
+        return self.kernel // 2
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Input channels, by the mask plane they share."""
+        return (self.deep,) if self.encoder else (self.deep, self.skip)
+
+
+LEVELS = (
+    Level("enc1", 3, 0, 64, 7, 2, False),
+    Level("enc2", 64, 0, 128, 5, 2, True),
+    Level("enc3", 128, 0, 256, 5, 2, True),
+    Level("enc4", 256, 0, 512, 3, 2, True),
+    Level("enc5", 512, 0, 512, 3, 2, True),
+    Level("enc6", 512, 0, 512, 3, 2, True),
+    Level("enc7", 512, 0, 512, 3, 2, True),
+    Level("dec7", 512, 512, 512, 3, 1, True),
+    Level("dec6", 512, 512, 512, 3, 1, True),
+    Level("dec5", 512, 512, 512, 3, 1, True),
+    Level("dec4", 512, 256, 256, 3, 1, True),
+    Level("dec3", 256, 128, 128, 3, 1, True),
+    Level("dec2", 128, 64, 64, 3, 1, True),
+    Level("dec1", 64, 3, 3, 3, 1, False),
+)
+
+
+class _PlainConv2d(nn.Conv2d):
+    """A convolution that knows no mask, behind the interface of those that do."""
+
+    def forward(self, x: Tensor, mask: None) -> tuple[Tensor, None]:  # type: ignore[override]
+        return super().forward(x), None
+
+
+def _conv(flavour: str, level: Level, bias: bool) -> nn.Module:
+    geometry = (level.out, level.kernel, level.stride, level.padding)
+    if flavour == "reference":
+        return FullMaskConv2d(level.deep + level.skip, *geometry, bias=bias)
+    if flavour == "one-channel":
+        return PlaneMaskConv2d(level.channels, *geometry, bias=bias)
+    return _PlainConv2d(level.deep + level.skip, *geometry, bias=bias)
+
+
+class _Layer(nn.Module):
+    """Convolution, normalization, activation; carries the mask along."""
+
+    def __init__(self, level: Level, flavour: str, network: str) -> None:
+        super().__init__()
+        self.level = level
+        # The public U-Net keeps a copy in front of each activation; our other forms do not.
+        self.inplace = flavour != "reference"
+        self.conv = _conv(flavour, level, bias=not level.norm and not level.encoder)
+        self.norm: nn.Module | None = None
+        if level.norm and (network == "pconv_unet" or flavour == "plain"):
+            self.norm = nn.BatchNorm2d(level.out)
+        elif level.norm and level.encoder:
+            self.norm = MaskedRegionNorm(level.out)
+        elif level.norm:
+            self.norm = AttentionRegionNorm(level.out)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        x, mask = self.conv(x, mask)
+        if isinstance(self.norm, MaskedRegionNorm):
+            assert mask is not None, "region norm needs the mask of a masked convolution"
+            x = self.norm(x, 1 - mask[:, :1])
+        elif self.norm is not None:
+            x = self.norm(x)
+        if self.level.encoder:
+            x = F.relu(x, inplace=self.inplace)
+        elif self.level.norm:
+            x = F.leaky_relu(x, 0.2, inplace=self.inplace)
+        return x, mask
+
+
+class UNet(nn.Module):
+    """Seven levels down, seven up: ``net(image, mask)`` with mask (N, 1, H, W), 1 = valid."""
+
+    def __init__(self, network: str, flavour: str) -> None:
+        """Build one of ``NETWORKS`` in one of ``FLAVOURS``."""
+        super().__init__()
+        if network not in NETWORKS or flavour not in FLAVOURS:
+            raise ValueError(f"no {flavour!r} form of {network!r}")
+        self.flavour = flavour
+        self.network = network
+        for level in LEVELS:
+            self.add_module(level.name, _Layer(level, flavour, network))
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Complete ``image``; the flavours with masks look at its valid pixels only."""
+        return self._walk(image, mask, None)
+
+    def trace(self, image: Tensor, mask: Tensor) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """The input (features, mask) that each layer sees, by layer name."""
+        seen: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self._walk(image, mask, seen)
+        return seen
+
+    def _walk(
+        self, image: Tensor, mask: Tensor, seen: dict[str, tuple[Tensor, Tensor | None]] | None
+    ) -> Tensor:
+        planes = self._input_mask(image, mask)
+        x, skips = image, []
+        for level in LEVELS:
+            if level.encoder:
+                skips.append((x, planes))
+            else:
+                x, planes = _join(x, planes, *skips.pop())
+            if seen is not None:
+                seen[level.name] = (x, planes)
+            x, planes = self.get_submodule(level.name)(x, planes)
+        return x
+
+    def _input_mask(self, image: Tensor, mask: Tensor) -> Tensor | None:
+        if self.flavour == "plain":
+            return None
+        return mask.expand(image.shape).contiguous() if self.flavour == "reference" else mask
+
+    def load_from(self, source: nn.Module) -> None:
+        """Take over the parameters of a net with the same names, such as the one we benchmark.
+
+        The plain flavour of a region-norm network has another norm: it takes the convolutions.
+        """
+        state = source.state_dict()
+        if self.flavour == "plain" and self.network != "pconv_unet":
+            norms = {k: v for k, v in self.state_dict().items() if ".norm." in k}
+            state = {k: v for k, v in state.items() if ".norm." not in k} | norms
+        self.load_state_dict(state)
+
+
+def _join(
+    deep: Tensor, deep_mask: Tensor | None, skip: Tensor, skip_mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Enlarge the deep part to the skip's size and put the skip beside it, masks likewise."""
+    size = skip.shape[2:]
+    x = torch.cat([F.interpolate(deep, size=size, mode="nearest"), skip], 1)
+    if deep_mask is None or skip_mask is None:
+        return x, None
+    return x, torch.cat([F.interpolate(deep_mask, size=size, mode="nearest"), skip_mask], 1)

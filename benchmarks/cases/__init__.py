@@ -1,0 +1,31 @@
+"""The workloads: layers, norms and whole networks of the paper's U-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..plan import Plan
+from .base import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, STEP, Call, Candidate, Case, Truth
+from .layer import layer_cases
+from .network import network_cases
+from .norm import norm_cases
+
+__all__ = [
+    "BOTH",
+    "CHANNELS_LAST",
+    "CONTIGUOUS",
+    "FORWARD",
+    "STEP",
+    "Call",
+    "Candidate",
+    "Case",
+    "Truth",
+    "all_cases",
+]
+
+
+def all_cases(plan: Plan) -> Iterator[Case]:
+    """Every case of a plan. Cheap: tensors are made when a candidate or a truth is asked for."""
+    yield from network_cases(plan)
+    yield from norm_cases(plan)
+    yield from layer_cases(plan)

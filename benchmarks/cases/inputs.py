@@ -1,0 +1,54 @@
+"""Inputs of the cases: pictures, masks, and what the layers of the network see of them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from ..baselines import UNet
+from ..data import load_images, load_masks
+from ..plan import Plan
+
+
+@lru_cache(maxsize=2)
+def pictures(plan: Plan, hole_ratio: float) -> tuple[Tensor, Tensor]:
+    """Photographs (N, 3, H, W) and irregular masks (N, 1, H, W), on the plan's device."""
+    images = load_images(plan.batch, plan.size)
+    masks = load_masks(plan.batch, plan.size, hole_ratio, plan.seed)
+    return images.to(plan.device), masks.to(plan.device)
+
+
+@lru_cache(maxsize=1)
+def activations(plan: Plan, hole_ratio: float) -> dict[str, tuple[Tensor, Tensor]]:
+    """Features and mask planes at the input of every layer, from a forward pass on photographs.
+
+    The masks went through the same updates as in the network, so deep layers see the small holes
+    they would see there.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(plan.seed)
+        net = UNet("cgan_pc_rn", "one-channel")
+        spread_weights(net)
+        seen = net.to(plan.device).trace(*pictures(plan, hole_ratio))
+    return {name: (x, planes) for name, (x, planes) in seen.items() if planes is not None}
+
+
+def spread_weights(net: nn.Module) -> None:
+    """Kaiming-normal weights for the layers' convolutions, so that activations keep their size."""
+    for name, parameter in net.named_parameters():
+        if name.endswith(".conv.weight"):
+            nn.init.kaiming_normal_(parameter)
+
+
+def noise(plan: Plan, *shape: int, salt: int = 0) -> Tensor:
+    """Standard normal numbers that depend on the plan's seed and ``salt`` only."""
+    generator = torch.Generator().manual_seed(1000 + 17 * plan.seed + salt)
+    return torch.randn(*shape, generator=generator).to(plan.device)
+
+
+def in_layout(tensor: Tensor, layout: str) -> Tensor:
+    """A detached copy of ``tensor`` in the memory layout of that name."""
+    wanted = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    return tensor.detach().clone(memory_format=wanted)

@@ -1,0 +1,142 @@
+"""Cases (c): whole networks, one forward pass (evaluation) and one step of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import torch
+from inpaint_models import create_model
+from torch import Tensor, nn
+
+from ..baselines import UNet
+from ..data import HOLE_RATIOS
+from ..plan import Plan
+from .base import CHANNELS_LAST, CONTIGUOUS, FORWARD, STEP, Call, Candidate, Case, Outputs, Truth
+from .inputs import in_layout, pictures
+
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+def network_cases(plan: Plan) -> Iterator[Case]:
+    """Both networks of the paper, both modes."""
+    for network in plan.networks:
+        for mode in (FORWARD, STEP):
+            yield _Workload(plan, network, mode).case()
+
+
+class _Workload:
+    """One network in one mode; every candidate starts from the same parameters."""
+
+    def __init__(self, plan: Plan, network: str, mode: str) -> None:
+        self.plan, self.network, self.mode = plan, network, mode
+
+    def case(self) -> Case:
+        plan = self.plan
+        providers = [("reference", CONTIGUOUS), ("one-channel", CONTIGUOUS)]
+        if (self.network, self.mode) in plan.compiled_networks:
+            providers.insert(1, ("reference-compiled", CONTIGUOUS))
+        for name in ("fused", "plain"):
+            providers += [(name, CONTIGUOUS), (name, CHANNELS_LAST)]
+        return Case(
+            group="network",
+            name=self.network,
+            detail=f"{plan.batch}x3x{plan.size}x{plan.size}",
+            mode=self.mode,
+            shape=(plan.batch, 3, plan.size, plan.size),
+            candidates=[
+                Candidate(name, layout, partial(self._build, name, layout), name != "plain")
+                for name, layout in providers
+            ],
+            truth=self._truth,
+            seconds=plan.network_seconds,
+            memory=self.mode == STEP and self.network in plan.memory_networks,
+        )
+
+    def _fused_net(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.plan.seed)
+            return create_model(self.network)
+
+    def _net(self, provider: str) -> nn.Module:
+        fused = self._fused_net()
+        if provider == "fused":
+            return fused
+        flavour = "reference" if provider == "reference-compiled" else provider
+        net = UNet(self.network, flavour)
+        net.load_from(fused)
+        return net
+
+    def _build(self, provider: str, layout: str) -> Call:
+        # Inference runs in evaluation mode: batch norm then uses its running statistics.
+        net = self._net(provider).to(self.plan.device).train(self.mode == STEP)
+        if layout == CHANNELS_LAST:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images, masks = pictures(self.plan, HOLE_RATIOS[0])
+        images = in_layout(images, layout)
+        run: Network = net
+        if provider == "reference-compiled":
+            torch._dynamo.reset()
+            run = torch.compile(net, dynamic=False)
+        if self.mode == FORWARD:
+            return partial(_forward, run, images, masks)
+        optimizer = torch.optim.Adam(net.parameters(), lr=2e-4)
+        names = {f"grad {name}": p for name, p in net.named_parameters()}
+        return partial(_step, run, optimizer, names, images, masks)
+
+    def _truth(self) -> Mapping[str, Truth]:
+        """The published form of the network in float64, with the same parameters."""
+        net = self._net("reference").to(self.plan.device).double().train(self.mode == STEP)
+        images, masks = (t.double() for t in pictures(self.plan, HOLE_RATIOS[0]))
+        if self.mode == FORWARD:
+            return {"y": Truth(_forward(net, images, masks)["y"], OUTPUT_TOLERANCE)}
+        y = net(images, masks)
+        torch.autograd.backward(_loss(y, images))
+        truth = {"y": Truth(y.detach(), OUTPUT_TOLERANCE)}
+        for name, parameter in net.named_parameters():
+            assert parameter.grad is not None
+            bound = gradient_tolerance(self.plan.batch, parameter.numel())
+            truth[f"grad {name}"] = Truth(parameter.grad, bound, mean_square=True)
+        return truth
+
+
+OUTPUT_TOLERANCE = 1e-4
+
+
+def gradient_tolerance(batch: int, elements: int) -> float:
+    """How far the root mean square of a parameter's gradient may be off.
+
+    Fourteen layers, most with a norm, multiply single-precision rounding, and an activation that
+    rounding pushes over its kink changes single gradients by their whole size. The deepest norms
+    average over four pixels of each image, so small batches fare worse. The published modules
+    themselves are off by 2e-3 at batch 4 and 1e-2 at batch 1; in channels_last, where oneDNN picks
+    less exact algorithms for the convolutions, by 6e-3 at batch 4. A gradient of a few numbers,
+    each a sum over a whole map that nearly cancels, has no elements to average its error over:
+    2e-2 under ``torch.compile``. The cases of single operators hold the same gradients to
+    thousandths of that.
+    """
+    return (0.08 if elements > 64 else 0.32) / batch
+
+
+def _loss(y: Tensor, images: Tensor) -> Tensor:
+    return (y - images).abs().mean()
+
+
+def _forward(net: Network, images: Tensor, masks: Tensor) -> Outputs:
+    with torch.no_grad():
+        return {"y": net(images, masks)}
+
+
+def _step(
+    net: Network,
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    images: Tensor,
+    masks: Tensor,
+) -> Outputs:
+    optimizer.zero_grad(set_to_none=True)
+    y = net(images, masks)
+    torch.autograd.backward(_loss(y, images))
+    optimizer.step()
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    return {"y": y.detach(), **gradients}

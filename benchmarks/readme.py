@@ -1,0 +1,149 @@
+"""The benchmark table of README.md, generated from a stored result."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import figures, results
+from .figures import BIG_B, BIG_L, BOTH, FORWARD, Rows
+from .results import Result
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+COLUMNS = (
+    "", "reference", "fused", "vs reference", "vs compiled reference", "time / plain operators",
+    "peak memory / reference",
+)  # fmt: skip
+
+
+def main(words: list[str]) -> int:
+    """Rewrite the block, or with ``--check`` say whether it is what the result makes it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks readme", description=__doc__)
+    parser.add_argument("result", type=Path, nargs="?", help="default: the newest full CPU run")
+    parser.add_argument("--check", action="store_true", help="exit 1 if README and result disagree")
+    args = parser.parse_args(words)
+    path = args.result or results.newest_complete()
+    if path is None:
+        print("no full run is stored: python -m benchmarks makes one", file=sys.stderr)
+        return 1
+    before = README.read_text("utf-8")
+    after = replace_block(before, block(results.load(path), path.name))
+    if args.check:
+        if before != after:
+            print("README.md disagrees: python -m benchmarks readme rewrites it", file=sys.stderr)
+        return int(before != after)
+    README.write_text(after, "utf-8")
+    return 0
+
+
+def replace_block(text: str, new: str) -> str:
+    """``text`` with what lies between the two markers replaced."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"README.md needs {BEGIN} and {END}, once each")
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n{new}\n{END}{rest.split(END)[1]}"
+
+
+def block(result: Result, file_name: str) -> str:
+    """The table, and the sentence that says where its numbers come from."""
+    rows = Rows(result.rows)
+    lines = [_line(COLUMNS), "|" + " --- |" + " ---: |" * (len(COLUMNS) - 1)]
+    for case in rows.cases("network"):
+        for mode, name in ((FORWARD, "inference"), ("step", "training step")):
+            lines.append(_network(rows, f"`{case}`, {name}", ("network", case, mode)))
+    lines.append(_norm(rows, "`RN_B` forward", ("norm", BIG_B, FORWARD)))
+    lines.append(_norm(rows, "`RN_B` forward + backward", ("norm", BIG_B, BOTH)))
+    lines.append(_norm(rows, "`RN_L` forward", ("norm", BIG_L, FORWARD)))
+    lines.append(_norm(rows, "`RN_L` forward + backward", ("norm", BIG_L, BOTH)))
+    for provider, name in (("fused", ""), ("fused, C-channel mask", ", C-channel mask")):
+        for mode in (FORWARD, BOTH):
+            lines.append(_layers(rows, f"`partial_conv2d`{name}, {mode}", mode, provider))
+    return "\n".join([*lines, "", _sentence(result, file_name)])
+
+
+def _network(rows: Rows, name: str, key: tuple[str, str, str]) -> str:
+    return _cells(
+        name,
+        _ms(rows, key, "reference"),
+        _ms(rows, key, "fused"),
+        figures.best_ratio(rows, key, "reference", "fused"),
+        figures.best_ratio(rows, key, "reference-compiled", "fused"),
+        figures.best_ratio(rows, key, "fused", "plain"),
+        figures.memory_ratio(rows, key),
+    )
+
+
+def _norm(rows: Rows, name: str, key: tuple[str, str, str]) -> str:
+    return _cells(
+        name,
+        _ms(rows, key, "reference"),
+        _ms(rows, key, "fused"),
+        figures.best_ratio(rows, key, "reference", "fused"),
+        figures.best_ratio(rows, key, "reference-compiled", "fused"),
+        figures.best_ratio(rows, key, "fused", "batch norm"),
+        figures.memory_ratio(rows, key),
+    )
+
+
+def _layers(rows: Rows, name: str, mode: str, provider: str) -> str:
+    """Geometric means over the layers, contiguous layout."""
+    faster = figures.layer_mean(rows, mode, "reference", provider)
+    bound = figures.layer_mean(rows, mode, provider, "bound")
+    compiled = _compiled_layers(rows, mode, provider)
+    return _cells(f"{name} (mean of layers)", "", "", faster, compiled, bound, None)
+
+
+def _compiled_layers(rows: Rows, mode: str, provider: str) -> float | None:
+    """Against the compiled reference only if every layer has one: a mean of two would mislead."""
+    if all(rows.row("layer", x, mode, "reference-compiled") for x in rows.layers()):
+        return figures.layer_mean(rows, mode, "reference-compiled", provider)
+    return None
+
+
+def _ms(rows: Rows, key: tuple[str, str, str], provider: str) -> str:
+    row = rows.best(*key, provider)
+    return "" if row is None or row.median is None else f"{row.median:.0f} ms"
+
+
+def _cells(
+    name: str,
+    reference: str,
+    fused: str,
+    faster: float | None,
+    compiled: float | None,
+    bound: float | None,
+    memory: float | None,
+) -> str:
+    speed = [f"**{faster:.2f}x**" if faster is not None else "", _number(compiled, "x")]
+    return _line((name, reference, fused, *speed, _number(bound), _number(memory)))
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    return "" if value is None else f"{value:.2f}{unit}"
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _sentence(result: Result, file_name: str) -> str:
+    machine, commit = result.machine, result.commit
+    state = (commit["hash"] or "unknown")[:10] + (" with local changes" if commit["dirty"] else "")
+    batch = next(
+        (f", batch {r.shape[0]}, 256x256" for r in result.rows if r.group == "network"), ""
+    )
+    missed = [f["figure"] for f in result.figures if f["reached"] is False]
+    text = (
+        f"Measured on {machine['cpu']}, {machine['threads']} threads ({machine['torch_simd']}), "
+        f"torch {result.versions['torch']}{batch}, on {result.date[:10]} at commit {state} with "
+        "`python -m benchmarks`; medians of interleaved rounds, every result checked against "
+        "float64. Of reference, fused and plain operators the faster memory layout counts; "
+        "operators are measured on 64 channels of 256x256 (norms) or as the geometric mean over "
+        "the network's layers (convolutions, contiguous). "
+        f"All rows: [`benchmarks/results/{file_name}`](benchmarks/results/{file_name})."
+    )
+    if missed:
+        text += "\n\nTargets missed in this run: " + "; ".join(missed) + "."
+    return text

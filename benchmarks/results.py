@@ -1,0 +1,129 @@
+"""Result files: one JSON per run, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+FORMAT_VERSION = 1
+RESULTS = Path(__file__).parent / "results"
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+@dataclass
+class Row:
+    """One candidate of one case.
+
+    ``page_faults`` is the median per call. ``peak_bytes`` is the peak resident memory of a process
+    that runs nothing else, less what was resident just before the first call, and
+    ``isolated_ms`` the median time of a later call in that process. ``match`` is empty for bounds.
+    ``foreign_cpu`` is the share of the processors that other processes took while the case was
+    timed: above a few per cent, the times are not to be trusted.
+    """
+
+    group: str
+    case: str
+    detail: str
+    provider: str
+    mode: str
+    layout: str
+    dtype: str
+    shape: list[int]
+    quantiles_ms: dict[str, float] | None
+    rounds: int
+    page_faults: int | None = None
+    peak_bytes: int | None = None
+    isolated_ms: float | None = None
+    foreign_cpu: float | None = None
+    match: dict[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def median(self) -> float | None:
+        """Median milliseconds, if the candidate ran."""
+        return None if self.quantiles_ms is None else self.quantiles_ms["0.5"]
+
+    @property
+    def failed(self) -> bool:
+        """Whether this row must fail the run: a wrong result, or ours not running at all."""
+        wrong = self.match is not None and not self.match["ok"]
+        return wrong or (self.error is not None and self.provider.startswith("fused"))
+
+
+@dataclass
+class Result:
+    """A run: where and how it was made, its rows, and the target figures computed from them."""
+
+    date: str
+    machine: dict[str, Any]
+    versions: dict[str, Any]
+    commit: dict[str, Any]
+    arguments: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def failures(self) -> list[Row]:
+        """Rows that make the run exit with an error."""
+        return [row for row in self.rows if row.failed]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is a full run of every case, as published tables need."""
+        return self.arguments["plan"] == "full" and not self.arguments["only"]
+
+    def file_name(self) -> str:
+        """``<date>-<machine>-<plan>.json``."""
+        name = self.machine["gpu"] or self.machine["cpu"]
+        slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", " ", name.lower())).strip("-")
+        plan = self.arguments["plan"] + ("-partial" if self.arguments["only"] else "")
+        return f"{self.date.replace(':', '')}-{slug}-{plan}.json"
+
+
+def quantiles(samples: Sequence[float]) -> dict[str, float]:
+    """Quantiles by linear interpolation, keyed "0.1" to "0.9"."""
+    ordered = sorted(samples)
+    found = {}
+    for q in QUANTILES:
+        position = q * (len(ordered) - 1)
+        low = int(position)
+        high = min(low + 1, len(ordered) - 1)
+        found[str(q)] = ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+    return found
+
+
+def store(result: Result, folder: Path) -> Path:
+    """Write a result under its own name; a reader never sees half a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / result.file_name()
+    temporary = path.with_suffix(".json.partial")
+    temporary.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def load(path: Path) -> Result:
+    """Read a result file of this format."""
+    data = json.loads(path.read_text("utf-8"))
+    version = data.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path.name} has format {version}, this version reads {FORMAT_VERSION}")
+    names = {f.name for f in fields(Result)}
+    if unknown := set(data) - names:
+        raise ValueError(f"{path.name} has unknown fields: {', '.join(sorted(unknown))}")
+    return Result(**{**data, "rows": [Row(**row) for row in data["rows"]]})
+
+
+def newest_complete(folder: Path = RESULTS) -> Path | None:
+    """The latest full CPU run in a folder, by the date inside the file."""
+    found = [(load(path), path) for path in sorted(folder.glob("*.json"))]
+    full = [(r.date, p) for r, p in found if r.complete and r.arguments["device"] == "cpu"]
+    return max(full)[1] if full else None

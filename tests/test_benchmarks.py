@@ -1,0 +1,199 @@
+"""The suite checks results, interleaves providers and fails when it must. Nothing is timed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import oracle, results, runner, session
+from benchmarks.__main__ import main
+from benchmarks.cases import BOTH, CONTIGUOUS, Candidate, Case, Truth, all_cases
+from benchmarks.memory import measure, measure_in_child
+from benchmarks.plan import FULL, QUICK, Plan
+
+
+@pytest.mark.parametrize(
+    ("found", "ok"),
+    [
+        ([1.0, 2.0, 4.0], True),
+        ([1.0, 2.0, 4.0 + 3e-6], True),
+        ([1.0, 2.0, 4.1], False),
+        ([1.0, float("nan"), 4.0], False),
+        ([1.0, 2.0], False),
+        (None, False),
+    ],
+)
+def test_comparison(found: list[float] | None, ok: bool) -> None:
+    truth = {"y": Truth(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64), 1e-6)}
+    outputs = {} if found is None else {"y": torch.tensor(found, dtype=torch.float64)}
+    match = oracle.compare(outputs, truth)
+    assert match.ok is ok
+    assert match.worst == "y"
+
+
+def test_comparison_reports_the_worst_and_admits_no_error_where_none_is_allowed() -> None:
+    truth = {
+        "mask": Truth(torch.ones(4), 0.0),
+        "y": Truth(torch.ones(4), 1e-3),
+        "gradient": Truth(torch.zeros(4), 1e-3),
+    }
+    good = {"mask": torch.ones(4), "y": torch.ones(4) + 1e-4, "gradient": torch.zeros(4)}
+    assert oracle.compare(good, truth).worst == "y"
+    assert oracle.compare(good, truth).ok
+    bad = {**good, "mask": torch.ones(4) - 1e-6}
+    assert oracle.compare(bad, truth).worst == "mask"
+    assert not oracle.compare(bad, truth).ok
+
+
+def test_rounds_interleave_every_provider() -> None:
+    calls: list[str] = []
+
+    def recorder(name: str) -> Callable[[], Mapping[str, Tensor]]:
+        return lambda: calls.append(name) or {}  # type: ignore[func-returns-value]
+
+    names = ["a", "b", "c", "d"]
+    entries = [
+        runner.Entry(Candidate(name, CONTIGUOUS, lambda: dict), recorder(name)) for name in names
+    ]
+    runner.time_rounds(entries, seconds=60, device="cpu", min_rounds=3, max_rounds=12)
+    rounds = [calls[i : i + 4] for i in range(0, len(calls), 4)]
+    assert len(rounds) == 12
+    assert all(sorted(order) == names for order in rounds)
+    assert len({tuple(order) for order in rounds}) > 3
+    assert all(len(entry.milliseconds) == len(entry.faults) == 12 for entry in entries)
+
+
+def test_rounds_stop_when_the_time_is_used_up_but_not_too_early() -> None:
+    entry = runner.Entry(Candidate("a", CONTIGUOUS, lambda: dict), dict)
+    runner.time_rounds([entry], seconds=0.0, device="cpu", min_rounds=4, max_rounds=9)
+    assert len(entry.milliseconds) == 4
+
+
+@pytest.mark.parametrize(
+    ("later", "share"), [((20.0, 9.0, 5.0), 0.2), ((20.0, 5.0, 5.2), 0.0), ((0.5, 0.5, 0.0), None)]
+)
+def test_busy_neighbours_are_noticed(
+    later: tuple[float, float, float], share: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([(0.0, 0.0, 0.0), later])
+    monkeypatch.setattr(runner.Bystanders, "_now", staticmethod(lambda: next(moments)))
+    assert runner.Bystanders().share() == share
+
+
+def _fake_case(fused: Callable[[], Mapping[str, Tensor]]) -> Case:
+    def reference() -> Mapping[str, Tensor]:
+        return {"y": torch.ones(3)}
+
+    return Case(
+        group="layer",
+        name="enc1",
+        detail="fake",
+        mode="forward",
+        shape=(3,),
+        candidates=[
+            Candidate("reference", CONTIGUOUS, lambda: reference),
+            Candidate("fused", CONTIGUOUS, lambda: fused),
+            Candidate("bound", CONTIGUOUS, lambda: dict, checked=False),
+        ],
+        truth=lambda: {"y": Truth(torch.ones(3, dtype=torch.float64), 1e-6)},
+        seconds=0.01,
+    )
+
+
+def _broken() -> Mapping[str, Tensor]:
+    raise RuntimeError("no kernel in /some/where for this")
+
+
+@pytest.mark.parametrize(
+    ("fused", "status"),
+    [
+        (lambda: {"y": torch.ones(3)}, 0),
+        (lambda: {"y": torch.ones(3) * 1.01}, 1),
+        (_broken, 1),
+    ],
+    ids=["right", "wrong", "broken"],
+)
+def test_a_wrong_or_missing_result_fails_the_run(
+    fused: Callable[[], Mapping[str, Tensor]],
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def select(plan: Plan, only: str | None) -> list[Case]:
+        return [_fake_case(fused)]
+
+    monkeypatch.setattr(session, "select", select)
+    assert main(["--quick", "--output", str(tmp_path)]) == status
+    (path,) = tmp_path.glob("*.json")
+    assert main(["report", str(path)]) == status
+    stored = results.load(path)
+    assert [row.provider for row in stored.rows] == ["reference", "fused", "bound"]
+    assert "/some/where" not in path.read_text("utf-8")
+
+
+def test_a_broken_baseline_is_shown_but_does_not_fail_the_run() -> None:
+    case = _fake_case(lambda: {"y": torch.ones(3)})
+    broken = Candidate("reference", CONTIGUOUS, lambda: _broken)
+    rows = runner.run_case(
+        dataclasses.replace(case, candidates=[broken, *case.candidates[1:]]), "cpu", 1, 1
+    )
+    assert rows[0].error is not None
+    assert rows[0].median is None
+    assert not any(row.failed for row in rows)
+
+
+def test_memory_counts_what_a_call_allocates() -> None:
+    kept: list[Tensor] = []
+
+    def call() -> Mapping[str, Tensor]:
+        kept[:] = [torch.ones(24 << 20)]
+        return {}
+
+    found = measure(Candidate("fused", CONTIGUOUS, lambda: call), 2, "cpu")
+    assert found["peak_bytes"] > 90e6
+    assert found["isolated_ms"] > 0
+
+
+def test_memory_of_a_real_case_in_a_child_process() -> None:
+    case = next(c for c in all_cases(QUICK) if c.id == f"norm/RN_B enc2/{BOTH}")
+    fused = next(c for c in case.candidates if c.provider == "fused")
+    found = measure_in_child(QUICK, 1, case, fused)
+    assert "error" not in found
+    assert 0 < found["peak_bytes"] < 200e6
+    unknown = dataclasses.replace(case, name="nothing")
+    assert "error" in measure_in_child(QUICK, 1, unknown, fused)
+
+
+@pytest.mark.parametrize(
+    "wanted", [f"norm/RN_B enc2/{BOTH}", f"norm/RN_L dec2/{BOTH}", f"layer/enc6/{BOTH}"]
+)
+def test_real_cases_match_the_oracle(wanted: str) -> None:
+    case = next(c for c in all_cases(QUICK) if c.id == wanted)
+    rows = runner.run_case(dataclasses.replace(case, seconds=0.0), "cpu", 1, 1)
+    assert [row.error for row in rows] == [None] * len(rows)
+    checked = [row.match["ok"] for row in rows if row.match is not None]
+    assert checked == [True] * sum(c.checked for c in case.candidates)
+
+
+@pytest.mark.parametrize("plan", [FULL, QUICK], ids=lambda plan: plan.name)
+def test_case_ids_and_candidates_are_unique(plan: Plan) -> None:
+    cases = list(all_cases(plan))
+    assert len({case.id for case in cases}) == len(cases)
+    for case in cases:
+        keys = [(c.provider, c.layout) for c in case.candidates]
+        assert len(set(keys)) == len(keys)
+        assert "reference" in case.candidates[0].provider
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", "--only", "layer/enc1/"]) == 0
+    assert capsys.readouterr().out.split() == ["layer/enc1/forward", f"layer/enc1/{BOTH}"]
+    with pytest.raises(SystemExit):
+        main(["--only", "no such case"])
+    with pytest.raises(SystemExit):
+        main(["--threads", "0"])

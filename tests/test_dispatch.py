@@ -1,0 +1,190 @@
+"""Which backend runs a call, what is said when it can't, and that every op has one name."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from inpaint_ops import available_backends, core, library, partial_conv2d, update_mask, use_backend
+from inpaint_ops.backends import cpu, cuda, dispatch, reference
+
+pytestmark = pytest.mark.usefixtures("fresh_dispatch")
+
+ROOT = Path(__file__).resolve().parent.parent
+X, MASK, WEIGHT = torch.ones(1, 2, 5, 5), torch.ones(1, 1, 5, 5), torch.ones(3, 2, 3, 3)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the backends that ran partial_conv_forward."""
+    seen: list[str] = []
+    for module in (reference, cpu):
+        original = module.OPS["partial_conv_forward"]
+
+        def counted(*args: Any, _original: Any = original, _name: str = module.NAME) -> Any:
+            seen.append(_name)
+            return _original(*args)
+
+        monkeypatch.setitem(module.OPS, "partial_conv_forward", counted)
+    return seen
+
+
+def _run(x: Tensor = X) -> Tensor:
+    return partial_conv2d(x, MASK, WEIGHT.to(x.dtype))[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_auto_takes_the_native_kernels(calls: list[str], dtype: torch.dtype) -> None:
+    _run(X.to(dtype))
+    assert calls == ["cpu"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_auto_takes_the_reference_where_no_kernel_is(calls: list[str], dtype: torch.dtype) -> None:
+    _run(X.to(dtype))
+    assert calls == ["reference"]
+
+
+def test_use_backend_nests_and_is_undone_by_errors(calls: list[str]) -> None:
+    with use_backend("reference"):
+        _run()
+        with use_backend("cpu"):
+            _run()
+        with use_backend("auto"):
+            _run()
+        _run()
+        with pytest.raises(KeyError), use_backend("cpu"):
+            raise KeyError
+        _run()
+    _run()
+    assert calls == ["reference", "cpu", "cpu", "reference", "reference", "cpu"]
+
+
+def test_use_backend_holds_for_its_thread_only(calls: list[str]) -> None:
+    with use_backend("reference"):
+        worker = threading.Thread(target=_run)
+        worker.start()
+        worker.join()
+    assert calls == ["cpu"]
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "CPU"])
+def test_unknown_names(name: str) -> None:
+    text = r"backend: expected one of auto, .*reference"
+    with pytest.raises(ValueError, match=text) as caught, use_backend(name):
+        pass
+    assert repr(name) in str(caught.value)
+
+
+def test_a_backend_asked_for_runs_or_raises() -> None:
+    with use_backend("cpu"), pytest.raises(RuntimeError, match=r"cpu: torch.float16 is not one of"):
+        _run(X.half())
+    with use_backend("cuda"), pytest.raises(RuntimeError, match=r"partial_conv_forward: .*cuda: "):
+        _run()
+
+
+def test_the_reason_of_an_unavailable_backend_is_in_the_error() -> None:
+    reason = available_backends()["cuda"]
+    if reason is None:  # there is a GPU: the tensor is at fault
+        reason = "runs on NVIDIA GPUs only"
+    with use_backend("cuda"), pytest.raises(RuntimeError, match=re.escape(reason)):
+        update_mask(MASK, 3)
+
+
+def test_available_backends() -> None:
+    found = available_backends()
+    assert list(found) == ["reference", "cpu", "cuda"]
+    assert found["reference"] is None
+    assert found["cpu"] is None
+    assert (found["cuda"] is None) == torch.cuda.is_available()
+
+
+def test_a_broken_core_is_an_error_not_a_slow_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Any:
+        raise core.CoreError("it was never built")
+
+    monkeypatch.setattr(core, "load", broken)
+    assert available_backends()["cpu"] == "it was never built"
+    with pytest.raises(RuntimeError, match=r"never built.*use_backend\('reference'\)"):
+        _run()
+    with use_backend("cpu"), pytest.raises(RuntimeError, match="never built"):
+        _run()
+    with use_backend("reference"):
+        assert _run().shape == (1, 3, 3, 3)
+
+
+def test_environment_variable() -> None:
+    code = (
+        "import torch, inpaint_ops\n"
+        "from inpaint_ops.backends import dispatch, reference\n"
+        "ops = torch.ops.inpaint_ops\n"
+        "print(dispatch.current(), dispatch.resolve('apply_mask', torch.ones(1)).__module__)\n"
+    )
+    for name, module in (("reference", "reference"), ("cpu", "cpu")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env={**os.environ, "INPAINT_OPS_BACKEND": name},
+        )  # fmt: skip
+        assert done.stdout.split()[0] == name
+        assert f"backends.{module}." in done.stdout
+
+
+def test_environment_variable_with_an_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INPAINT_OPS_BACKEND", "fast")
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            _run()
+        except ValueError as error:
+            caught.append(error)
+
+    worker = threading.Thread(target=run)  # a thread that has not chosen yet
+    worker.start()
+    worker.join()
+    assert len(caught) == 1
+    assert "'fast'" in str(caught[0])
+
+
+# One op, one name -------------------------------------------------------------------------------
+
+
+def test_every_room_has_the_same_ops() -> None:
+    names = set(library.SCHEMAS)
+    assert names == set(library.FAKES) == set(reference.OPS) == set(cpu.OPS)
+    assert set(cuda.OPS) <= names
+    for name in names:
+        assert hasattr(torch.ops.inpaint_ops, name)
+        for module in (reference, cpu):
+            assert module.OPS[name].__name__ == name
+    for name in cuda.OPS:
+        assert cuda.OPS[name].__name__ == name
+
+
+def test_every_room_has_a_file_for_each_op() -> None:
+    ops = {re.sub("_(forward|backward)$", "", name) for name in library.SCHEMAS}
+    for room in ("inpaint_ops/backends/reference/{}.py", "inpaint_ops/backends/cpu/{}.py",
+                 "csrc/ops/{}.cpp", "csrc/cpu/{}.cpp"):  # fmt: skip
+        for op in ops:
+            assert (ROOT / room.format(op)).is_file(), room.format(op)
+    # What has a gradient has its autograd; the mask has none.
+    for op in ops - {"mask_update"}:
+        assert (ROOT / f"inpaint_ops/autograd/{op}.py").is_file(), op
+    for op in cuda.OPS:
+        assert (ROOT / f"inpaint_ops/backends/cuda/{op}.py").is_file(), op
+        assert (ROOT / f"csrc/cuda/{op}.cu").is_file(), op
+
+
+def test_backends_name_themselves() -> None:
+    for name, backend in dispatch.BACKENDS.items():
+        assert name == backend.NAME
+        assert backend.__name__ == f"inpaint_ops.backends.{name}"
