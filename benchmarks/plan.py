@@ -51,10 +51,10 @@ FULL = Plan(
     memory_networks=NETWORKS,
     memory_norms=True,
     memory_steps=2,
-    layer_seconds=1.5,
+    layer_seconds=1.0,
     norm_seconds=1.5,
-    network_seconds=15.0,
-    deadline_seconds=450.0,
+    network_seconds=10.0,
+    deadline_seconds=330.0,
     min_rounds=5,
     max_rounds=30,
 )

@@ -144,6 +144,8 @@ def _sentence(result: Result, file_name: str) -> str:
         "the network's layers (convolutions, contiguous). "
         f"All rows: [`benchmarks/results/{file_name}`](benchmarks/results/{file_name})."
     )
+    if result.disturbed:
+        text += "\n\nOther processes were busy during: " + ", ".join(result.disturbed) + "."
     if missed:
         text += "\n\nTargets missed in this run: " + "; ".join(missed) + "."
     return text

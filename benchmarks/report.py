@@ -11,9 +11,6 @@ from . import figures
 from .figures import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, Rows, ratio
 from .results import Result, Row
 
-BUSY = 0.05
-"""Share of the processors that other processes may take before a case is called disturbed."""
-
 WIDTH = 106
 """What the widest table needs; used where there is no terminal to ask."""
 
@@ -38,9 +35,9 @@ def show(result: Result, console: Console) -> None:
     for row in result.rows:
         if row.error or row.failed:
             console.print(problem(row))
-    disturbed = sorted({f"{r.case} {r.mode}" for r in result.rows if (r.foreign_cpu or 0) > BUSY})
-    if disturbed:
-        console.print(f"[yellow]other processes were busy during: {', '.join(disturbed)}[/yellow]")
+    if result.disturbed:
+        names = ", ".join(result.disturbed)
+        console.print(f"[yellow]other processes were busy during: {names}[/yellow]")
     lines = headline(rows)
     if lines:
         console.print(Panel("\n".join(lines), title=_where(result), border_style="green"))

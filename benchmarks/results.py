@@ -12,6 +12,8 @@ from typing import Any
 
 FORMAT_VERSION = 1
 RESULTS = Path(__file__).parent / "results"
+BUSY = 0.05
+"""Share of the processors that other processes may take before a case is called disturbed."""
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
@@ -74,6 +76,12 @@ class Result:
     def failures(self) -> list[Row]:
         """Rows that make the run exit with an error."""
         return [row for row in self.rows if row.failed]
+
+    @property
+    def disturbed(self) -> list[str]:
+        """Cases during which other processes were busy."""
+        busy = [r for r in self.rows if (r.foreign_cpu or 0.0) > BUSY]
+        return list(dict.fromkeys(f"{r.case} {r.mode}" for r in busy))
 
     @property
     def complete(self) -> bool:

@@ -15,8 +15,8 @@ from .cases import Case, all_cases
 from .machine import describe_commit, describe_machine, describe_versions
 from .memory import measure_in_child
 from .plan import Plan
-from .report import BUSY, problem
-from .results import Result, Row
+from .report import problem
+from .results import BUSY, Result, Row
 from .runner import run_case
 
 NOTES = [
