@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,10 @@ class ChannelMask:
         """Check that planes and channels belong together."""
         if not isinstance(self.planes, Tensor):
             raise TypeError(f"planes: expected a tensor, got {type(self.planes).__name__}")
+        if not isinstance(self.channels, Sequence) or not all(
+            isinstance(count, (int, torch.SymInt)) for count in self.channels
+        ):
+            raise TypeError(f"channels: expected whole numbers, got {self.channels!r}")
         object.__setattr__(self, "channels", tuple(self.channels))
         if self.planes.dim() < 3:
             raise ValueError(f"planes: expected (N, G, ...), got shape {tuple(self.planes.shape)}")

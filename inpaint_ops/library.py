@@ -137,7 +137,7 @@ def _fake_partial_conv_backward(
     source = dense(x)
     return (
         torch.empty_like(source) if needs[0] else x.new_empty(0),
-        torch.empty_like(weight) if needs[1] else x.new_empty(0),
+        torch.empty_like(dense(weight)) if needs[1] else x.new_empty(0),
         x.new_empty(weight.shape[0]) if has_bias and needs[2] else x.new_empty(0),
     )
 

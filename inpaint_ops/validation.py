@@ -34,9 +34,16 @@ def constant(value: float) -> float:
     return float(f"{value}") if torch.compiler.is_compiling() else value
 
 
+_AUTOCAST_DEVICES = ("cpu", "cuda")  # torch raises when it is asked about others, such as meta
+
+
+def _autocasts(x: Tensor) -> bool:
+    return x.device.type in _AUTOCAST_DEVICES and torch.is_autocast_enabled(x.device.type)
+
+
 def autocast(x: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
     """Tensors in autocast's dtype where it is enabled for x's device; float64 is left alone."""
-    if not torch.is_autocast_enabled(x.device.type):
+    if not _autocasts(x):
         return (x, *others)
     dtype = torch.get_autocast_dtype(x.device.type)
     return tuple(
@@ -47,7 +54,7 @@ def autocast(x: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
 
 def autocast_parameters(x: Tensor, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
     """Under autocast a norm's parameters follow its input, which comes in half precision."""
-    if not torch.is_autocast_enabled(x.device.type):
+    if not _autocasts(x):
         return parameters
     return tuple(None if p is None else p.to(x.dtype) for p in parameters)
 

@@ -7,10 +7,10 @@ namespace inpaint {
 
 namespace {
 
-Status epilogue_args(const TensorView& y, const TensorView& ratio, const TensorView& new_mask,
-                     EpilogueArgs* a) {
+Status epilogue_args(const char* name, const TensorView& y, const TensorView& ratio,
+                     const TensorView& new_mask, EpilogueArgs* a) {
   Dense dense;
-  INPAINT_TRY(check_dense("y", y, &dense));
+  INPAINT_TRY(check_dense(name, y, &dense));
   INPAINT_TRY(check_dtype("ratio", ratio, y.dtype));
   INPAINT_TRY(check_dtype("new_mask", new_mask, y.dtype));
   INPAINT_TRY(check_planes("ratio", ratio, y, 1, &a->ratio_n_stride));
@@ -30,7 +30,7 @@ Status epilogue_args(const TensorView& y, const TensorView& ratio, const TensorV
 Status partial_conv_epilogue(ParallelFor pool, const TensorView& y, const TensorView& ratio,
                              const TensorView& new_mask, const TensorView& bias) {
   EpilogueArgs a{};
-  INPAINT_TRY(epilogue_args(y, ratio, new_mask, &a));
+  INPAINT_TRY(epilogue_args("y", y, ratio, new_mask, &a));
   if (bias.defined()) {
     INPAINT_TRY(check_dtype("bias", bias, y.dtype));
     INPAINT_TRY(check_shape("bias", bias, {a.c}));
@@ -46,7 +46,7 @@ Status partial_conv_epilogue_backward(ParallelFor pool, const TensorView& grad,
                                       const TensorView& ratio, const TensorView& new_mask,
                                       const TensorView& grad_raw, const TensorView& grad_bias) {
   EpilogueArgs a{};
-  INPAINT_TRY(epilogue_args(grad, ratio, new_mask, &a));
+  INPAINT_TRY(epilogue_args("grad", grad, ratio, new_mask, &a));
   INPAINT_TRY(check_like("grad_raw", grad_raw, "grad", grad));
   std::unique_ptr<double[]> partials;
   if (grad_bias.defined()) {

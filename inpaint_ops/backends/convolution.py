@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .layout import like
+
 _convolution = torch.ops.aten.convolution.default
 _convolution_backward = torch.ops.aten.convolution_backward.default
 
@@ -35,7 +37,7 @@ def convolution_backward(
     groups: int,
     needs: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of ``x`` and ``weight``; None where ``needs`` is False."""
+    """Gradients of ``x`` and ``weight`` in their memory orders; None where not needed."""
     if not (needs[0] or needs[1]):
         return None, None
     zero = [0] * len(stride)
@@ -43,4 +45,8 @@ def convolution_backward(
     grad_x, grad_weight, _ = _convolution_backward(
         grad, x, weight, None, stride, padding, dilation, False, zero, groups, wanted
     )
-    return grad_x, grad_weight
+    # In the memory orders that the fake kernels promise; a copy only where ATen chose another.
+    return (
+        None if grad_x is None else like(grad_x, x),
+        None if grad_weight is None else like(grad_weight, weight),
+    )
