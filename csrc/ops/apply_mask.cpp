@@ -25,6 +25,9 @@ uint8_t classify(const void* mask, DType dtype, int64_t offset, int64_t count) {
   }
 }
 
+// Classifying is one more pass over the mask: worth it while the mask is small beside x.
+constexpr int64_t kFewPlanes = 8;
+
 // A class for each block of each of `planes` planes of s pixels.
 std::vector<uint8_t> classify_planes(const TensorView& mask, int64_t planes, int64_t s) {
   const int64_t blocks = (s + kMaskBlock - 1) / kMaskBlock;
@@ -86,8 +89,13 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
   a.channels_last = dense.channels_last;
   std::vector<uint8_t> classes;
   if (!a.mask_per_element) {
-    classes = classify_planes(mask, mask.size[0] * channels.groups, dense.s);
     const int64_t blocks = (dense.s + kMaskBlock - 1) / kMaskBlock;
+    const int64_t planes = mask.size[0] * channels.groups;
+    if (channels.groups <= kFewPlanes) {
+      classes = classify_planes(mask, planes, dense.s);
+    } else {
+      classes.assign(static_cast<size_t>(planes * blocks), kMixed);
+    }
     a.classes = classes.data();
     a.class_n_stride = a.mask_n_stride == 0 ? 0 : channels.groups * blocks;
   }
