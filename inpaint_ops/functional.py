@@ -22,12 +22,11 @@ from .validation import (
     autocast_parameters,
     check_like_x,
     check_weight,
-    check_window,
     check_x,
     constant,
     numbers,
     pad_argument,
-    split_padding,
+    window,
 )
 
 _mask_update = torch.ops.inpaint_ops.mask_update.default
@@ -57,19 +56,13 @@ def _partial_conv_nd(
     check_weight(x, weight, bias, groups)
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"padding_mode: expected one of {PADDING_MODES}, got {padding_mode!r}")
-    kernel = weight.shape[2:]
-    strides, dilations = (
-        numbers("stride", stride, axes, 1),
-        numbers("dilation", dilation, axes, 1),
-    )
-    before, extra = split_padding(padding, kernel, strides, dilations)
     form = planes_for(mask, x, multi_channel)
-    padded = [n + e for n, e in zip(x.shape[2:], extra, strict=True)]
-    check_window("x", padded, kernel, strides, before, dilations)
-
+    strides, before, extra, dilations = window(
+        "x", x.shape[2:], weight.shape[2:], stride, padding, dilation
+    )
     batch, planes = x.shape[0], form.planes
     masked_input, conv_padding = False, before
-    if padding_mode != "zeros" and any(before[i] or extra[i] for i in range(axes)):
+    if padding_mode != "zeros" and (any(before) or any(extra)):
         # The feature is padded by its own values, the mask still by holes: so mask first, pad, and
         # count windows over the mask before its padding.
         if planes is None:
@@ -78,9 +71,9 @@ def _partial_conv_nd(
             x = ApplyMask.apply(x, planes, form.channels)
         after = [b + e for b, e in zip(before, extra, strict=True)]
         x = F.pad(x, pad_argument(before, after), padding_mode)
-        masked_input, conv_padding = True, [0] * axes
+        masked_input, conv_padding = True, (0,) * axes
     if any(extra):  # 'same' with an even window: one more hole at the far side
-        far = pad_argument([0] * axes, extra)
+        far = pad_argument((0,) * axes, extra)
         if planes is None:
             planes = x.new_ones(()).expand(1, 1, *x.shape[2:])
         planes = F.pad(planes, far)
@@ -203,15 +196,12 @@ def update_mask(
     channels = list(mask.channels) if isinstance(mask, ChannelMask) else [1] * planes.shape[1]
     dtype = torch.float64 if planes.dtype == torch.float64 else torch.float32
     kernel = numbers("kernel_size", kernel_size, axes, 1)
-    strides, dilations = (
-        numbers("stride", stride, axes, 1),
-        numbers("dilation", dilation, axes, 1),
+    strides, before, extra, dilations = window(
+        "mask", planes.shape[2:], kernel, stride, padding, dilation
     )
-    before, extra = split_padding(padding, kernel, strides, dilations)
     values = normalize_dtype(planes, planes.dtype if planes.is_floating_point() else dtype)
     if any(extra):
-        values = F.pad(values, pad_argument([0] * axes, extra))
-    check_window("mask", values.shape[2:], kernel, strides, before, dilations)
+        values = F.pad(values, pad_argument((0,) * axes, extra))
     new_mask, _ = _mask_update(values, channels, kernel, strides, before, dilations, 1e-8, dtype)
     return _as_dtype_of(new_mask, planes)
 

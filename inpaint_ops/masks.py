@@ -32,7 +32,8 @@ def check_mask(mask: object) -> None:
 
 def normalize_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask as bool (from bool and integers: not 0 is valid) or as ``dtype`` (from floating)."""
-    mask = mask.detach()
+    if mask.requires_grad:
+        mask = mask.detach()
     if mask.dtype == torch.bool or mask.dtype == dtype:
         return mask
     return mask.to(dtype) if mask.is_floating_point() else mask != 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,12 +13,21 @@ from torch import Tensor
 from .backends.window import output_size
 
 
-def numbers(name: str, value: int | Sequence[int], axes: int, least: int) -> list[int]:
+class Window(NamedTuple):
+    """How a window moves over the spatial axes: one number for each axis."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]  # on both sides
+    extra: tuple[int, ...]  # at the far side alone: 'same' with an even window
+    dilation: tuple[int, ...]
+
+
+def numbers(name: str, value: int | Sequence[int], axes: int, least: int) -> tuple[int, ...]:
     """``value`` as one whole number per spatial axis, each at least ``least``."""
     if isinstance(value, int):
-        found = [value] * axes
+        found = (value,) * axes
     elif isinstance(value, Sequence) and all(isinstance(number, int) for number in value):
-        found = list(value) * axes if len(value) == 1 else list(value)
+        found = tuple(value) * axes if len(value) == 1 else tuple(value)
     else:
         raise TypeError(f"{name}: expected whole numbers, got {value!r}")
     if len(found) != axes:
@@ -103,7 +115,46 @@ def check_weight(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) ->
         check_like_x("bias", bias, x)
 
 
-def check_window(
+def _window(
+    name: str,
+    size: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: int | Sequence[int],
+    padding: int | Sequence[int] | str,
+    dilation: int | Sequence[int],
+) -> Window:
+    axes = len(size)
+    strides = numbers("stride", stride, axes, 1)
+    dilations = numbers("dilation", dilation, axes, 1)
+    before, extra = _split_padding(padding, kernel_size, strides, dilations)
+    padded = [n + e for n, e in zip(size, extra, strict=True)]
+    _check_window(name, padded, kernel_size, strides, before, dilations)
+    return Window(strides, before, extra, dilations)
+
+
+_window_of = functools.lru_cache(maxsize=4096)(_window)
+
+
+def window(
+    name: str,
+    size: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: int | Sequence[int],
+    padding: int | Sequence[int] | str,
+    dilation: int | Sequence[int],
+) -> Window:
+    """The window of a convolution over ``size``, or an error that names the argument.
+
+    The arithmetic of a shape is done once: small layers take no longer than these checks.
+    """
+    if not torch.compiler.is_compiling():
+        # Symbolic sizes and lists cannot be hashed, and an argument of a wrong type says so below.
+        with contextlib.suppress(TypeError):
+            return _window_of(name, size, kernel_size, stride, padding, dilation)
+    return _window(name, size, kernel_size, stride, padding, dilation)
+
+
+def _check_window(
     name: str,
     size: Sequence[int],
     kernel_size: Sequence[int],
@@ -111,7 +162,6 @@ def check_window(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> None:
-    """Raise unless the window fits into ``size`` with its padding."""
     if any(length < 1 for length in size):
         raise ValueError(f"{name}: expected a spatial size of at least 1, got {tuple(size)}")
     if any(k < 1 for k in kernel_size):
@@ -125,24 +175,25 @@ def check_window(
         )
 
 
-def split_padding(
+def _split_padding(
     padding: int | Sequence[int] | str,
     kernel_size: Sequence[int],
     stride: Sequence[int],
     dilation: Sequence[int],
-) -> tuple[list[int], list[int]]:
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Padding on both sides, and what 'same' adds at the far side for even windows."""
     axes = len(kernel_size)
+    none = (0,) * axes
     if not isinstance(padding, str):
-        return numbers("padding", padding, axes, 0), [0] * axes
+        return numbers("padding", padding, axes, 0), none
     if padding == "valid":
-        return [0] * axes, [0] * axes
+        return none, none
     if padding != "same":
         raise ValueError(f"padding: expected numbers, 'same' or 'valid', got {padding!r}")
     if any(s != 1 for s in stride):
         raise ValueError(f"padding: 'same' needs stride 1, got stride {tuple(stride)}")
     total = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
-    return [t // 2 for t in total], [t % 2 for t in total]
+    return tuple(t // 2 for t in total), tuple(t % 2 for t in total)
 
 
 def pad_argument(before: Sequence[int], after: Sequence[int]) -> list[int]:

@@ -101,6 +101,10 @@ struct RegionNormArgs {
   void* grad_maps;
   const void* grad_pooled;  // (n, 2, s)
   const int32_t* argmax;
+  // Between the passes: turns the partial sums of a channel into its entries of the tables. Called
+  // once for each channel, from any thread.
+  void (*finish)(void* context, int64_t channel);
+  void* context;
   // Reductions leave one row per unit, (2 regions, 2 values, c): forward mean and m2, backward the
   // sums of g and g * (x - mean). Channels-last scratch lies behind: see partial_rows.
   double* partials;
@@ -132,10 +136,8 @@ struct CpuKernels {
   bool (*apply_mask)(const ApplyMaskArgs&);
   bool (*epilogue)(const EpilogueArgs&);
   bool (*epilogue_backward)(const EpilogueArgs&);
-  bool (*region_statistics)(const RegionNormArgs&);
-  bool (*region_apply)(const RegionNormArgs&);
-  bool (*region_backward_sums)(const RegionNormArgs&);
-  bool (*region_backward_apply)(const RegionNormArgs&);
+  bool (*region_forward)(const RegionNormArgs&);
+  bool (*region_backward)(const RegionNormArgs&);
   bool (*channel_pool)(const RegionNormArgs&);
   bool (*attention_backward_maps)(const RegionNormArgs&);
   bool (*attention_backward_input)(const RegionNormArgs&);

@@ -46,26 +46,18 @@ void chunk_moments(const Chunk& k, const T* x, Moments moments[2]) {
 }
 
 template <class T>
-bool statistics_contiguous(const RegionNormArgs& a) {
-  const int64_t units = units_of(a);
-  return parallel_for(a.pool, a.n * units * a.c, min_of(a.s, kChunk * kUnitChunks),
-                      [&](int64_t begin, int64_t end) {
-                        for (int64_t t = begin; t < end; ++t) {
-                          const int64_t unit = t % units, plane = t / units, n = plane / a.c,
-                                        c = plane % a.c;
-                          const T* x = static_cast<const T*>(a.x) + plane * a.s;
-                          Moments moments[2];
-                          const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
-                          for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
-                            chunk_moments<T>(chunk_at(a, n, chunk), x, moments);
-                          }
-                          double* out = a.partials + (n * units + unit) * 4 * a.c;
-                          for (int r = 0; r < 2; ++r) {
-                            out[(r * 2 + 0) * a.c + c] = moments[r].mean;
-                            out[(r * 2 + 1) * a.c + c] = moments[r].m2;
-                          }
-                        }
-                      });
+void plane_moments(const RegionNormArgs& a, int64_t n, int64_t unit, int64_t c) {
+  const T* x = static_cast<const T*>(a.x) + (n * a.c + c) * a.s;
+  Moments moments[2];
+  const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
+  for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
+    chunk_moments<T>(chunk_at(a, n, chunk), x, moments);
+  }
+  double* out = a.partials + (n * units_of(a) + unit) * 4 * a.c;
+  for (int r = 0; r < 2; ++r) {
+    out[(r * 2 + 0) * a.c + c] = moments[r].mean;
+    out[(r * 2 + 1) * a.c + c] = moments[r].m2;
+  }
 }
 
 template <class T>
@@ -121,29 +113,69 @@ void statistics_unit(const RegionNormArgs& a, int64_t n, int64_t unit, T* acc, d
   }
 }
 
-// Runs body(n, unit, acc, sums, partial row) over the units of a channels-last tensor, with cleared
-// accumulators. The scratch lies behind the partial rows, one piece for each unit.
-template <class T, class Body>
-bool channels_last_units(const RegionNormArgs& a, const Body& body) {
-  const int64_t units = units_of(a), row = 4 * a.c;
-  return parallel_for(a.pool, a.n * units, min_of(a.s, kChunk * kUnitChunks) * a.c,
-                      [&](int64_t begin, int64_t end) {
-                        for (int64_t t = begin; t < end; ++t) {
-                          double* out = a.partials + t * row;
-                          double* sums = a.partials + (a.n * units + t * 2) * row;
-                          T* acc = reinterpret_cast<T*>(sums + row);
-                          for (int64_t i = 0; i < row; ++i) out[i] = 0, sums[i] = 0, acc[i] = T(0);
-                          body(t / units, t % units, acc, sums, out);
-                        }
-                      });
+// With this many channels each of them goes through both passes before the next is begun, so that
+// the second pass finds its planes in the cache. Fewer would not keep the threads busy.
+constexpr int64_t kManyChannels = 32;
+
+// A reduction, `finish`, and a pass that uses the result. unit_body(n, unit, c) reduces one unit of
+// a plane and chunk_body(chunk, n, c) writes one chunk. Either order gives the same numbers.
+template <class UnitBody, class ChunkBody>
+bool two_passes_contiguous(const RegionNormArgs& a, const UnitBody& unit_body,
+                           const ChunkBody& chunk_body) {
+  const int64_t units = units_of(a), chunks = a.regions.chunks;
+  if (a.c >= kManyChannels) {
+    return parallel_for(a.pool, a.c, a.n * a.s, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c) {
+        for (int64_t t = 0; t < a.n * units; ++t) unit_body(t / units, t % units, c);
+        a.finish(a.context, c);
+        for (int64_t n = 0; n < a.n; ++n) {
+          for (int64_t k = 0; k < chunks; ++k) chunk_body(chunk_at(a, n, k), n, c);
+        }
+      }
+    });
+  }
+  bool ok = parallel_for(a.pool, a.n * units * a.c, min_of(a.s, kChunk * kUnitChunks),
+                         [&](int64_t begin, int64_t end) {
+                           for (int64_t t = begin; t < end; ++t) {
+                             const int64_t plane = t / units;
+                             unit_body(plane / a.c, t % units, plane % a.c);
+                           }
+                         });
+  for (int64_t c = 0; c < a.c; ++c) a.finish(a.context, c);
+  return ok && parallel_for(a.pool, a.n * a.c * chunks, min_of(a.s, kChunk),
+                            [&](int64_t begin, int64_t end) {
+                              for (int64_t t = begin; t < end; ++t) {
+                                const int64_t plane = t / chunks, n = plane / a.c;
+                                chunk_body(chunk_at(a, n, t % chunks), n, plane % a.c);
+                              }
+                            });
 }
 
-template <class T>
-bool statistics(const RegionNormArgs& a) {
-  if (!a.channels_last) return statistics_contiguous<T>(a);
-  return channels_last_units<T>(a, [&](int64_t n, int64_t unit, T* acc, double* sums, double* out) {
-    statistics_unit<T>(a, n, unit, acc, sums, out);
-  });
+// The same for channels-last tensors. unit_body(n, unit, acc, sums, partial row) reduces a unit,
+// with cleared accumulators; pixel_body(n, s, label) writes one pixel. The accumulators lie behind
+// the partial rows, one piece for each unit.
+template <class T, class UnitBody, class PixelBody>
+bool two_passes_channels_last(const RegionNormArgs& a, const UnitBody& unit_body,
+                              const PixelBody& pixel_body) {
+  const int64_t units = units_of(a), row = 4 * a.c;
+  bool ok = parallel_for(a.pool, a.n * units, min_of(a.s, kChunk * kUnitChunks) * a.c,
+                         [&](int64_t begin, int64_t end) {
+                           for (int64_t t = begin; t < end; ++t) {
+                             double* out = a.partials + t * row;
+                             double* sums = a.partials + (a.n * units + t * 2) * row;
+                             T* acc = reinterpret_cast<T*>(sums + row);
+                             for (int64_t i = 0; i < row; ++i)
+                               out[i] = 0, sums[i] = 0, acc[i] = T(0);
+                             unit_body(t / units, t % units, acc, sums, out);
+                           }
+                         });
+  for (int64_t c = 0; c < a.c; ++c) a.finish(a.context, c);
+  return ok && parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
+           for (int64_t p = begin; p < end; ++p) {
+             const int64_t n = p / a.s, s = p % a.s;
+             pixel_body(n, s, a.regions.labels[n * a.regions.n_stride + s]);
+           }
+         });
 }
 
 // ---- apply -----------------------------------------------------------------------------------
@@ -193,32 +225,19 @@ void apply_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
   }
 }
 
-// body(chunk, n, c) for each plane's chunks, or pixel(n, s, label) for each pixel.
-template <class ChunkBody, class PixelBody>
-bool for_all(const RegionNormArgs& a, const ChunkBody& chunk_body, const PixelBody& pixel_body) {
-  if (!a.channels_last) {
-    const int64_t chunks = a.regions.chunks;
-    return parallel_for(a.pool, a.n * a.c * chunks, min_of(a.s, kChunk),
-                        [&](int64_t begin, int64_t end) {
-                          for (int64_t t = begin; t < end; ++t) {
-                            const int64_t plane = t / chunks, n = plane / a.c;
-                            chunk_body(chunk_at(a, n, t % chunks), n, plane % a.c);
-                          }
-                        });
-  }
-  return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t n = p / a.s, s = p % a.s;
-      pixel_body(n, s, a.regions.labels[n * a.regions.n_stride + s]);
-    }
-  });
-}
-
 template <class T, bool kMaps>
-bool apply(const RegionNormArgs& a) {
-  return for_all(
-      a, [&](const Chunk& k, int64_t n, int64_t c) { apply_chunk<T, kMaps>(a, k, n, c); },
-      [&](int64_t n, int64_t s, int r) { apply_pixel<T, kMaps>(a, n, s, r); });
+bool forward(const RegionNormArgs& a) {
+  if (a.channels_last) {
+    return two_passes_channels_last<T>(
+        a,
+        [&](int64_t n, int64_t unit, T* acc, double* sums, double* out) {
+          statistics_unit<T>(a, n, unit, acc, sums, out);
+        },
+        [&](int64_t n, int64_t s, int r) { apply_pixel<T, kMaps>(a, n, s, r); });
+  }
+  return two_passes_contiguous(
+      a, [&](int64_t n, int64_t unit, int64_t c) { plane_moments<T>(a, n, unit, c); },
+      [&](const Chunk& k, int64_t n, int64_t c) { apply_chunk<T, kMaps>(a, k, n, c); });
 }
 
 // ---- backward, plain form --------------------------------------------------------------------
@@ -274,29 +293,17 @@ void sums_unit(const RegionNormArgs& a, int64_t n, int64_t unit, T* acc, double*
 }
 
 template <class T>
-bool backward_sums(const RegionNormArgs& a) {
-  if (a.channels_last) {
-    return channels_last_units<T>(a, [&](int64_t n, int64_t unit, T* acc, double*, double* out) {
-      sums_unit<T>(a, n, unit, acc, out);
-    });
+void plane_sums(const RegionNormArgs& a, int64_t n, int64_t unit, int64_t c) {
+  const int64_t plane = n * a.c + c;
+  const Choice<T> mean(table<T>(a, a.mean, n), a.c, c);
+  double sums[4] = {0, 0, 0, 0};
+  const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
+  for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
+    chunk_sums<T>(chunk_at(a, n, chunk), static_cast<const T*>(a.x) + plane * a.s,
+                  static_cast<const T*>(a.grad) + plane * a.s, mean, sums);
   }
-  const int64_t units = units_of(a);
-  return parallel_for(
-      a.pool, a.n * units * a.c, min_of(a.s, kChunk * kUnitChunks),
-      [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) {
-          const int64_t unit = t % units, plane = t / units, n = plane / a.c, c = plane % a.c;
-          const Choice<T> mean(table<T>(a, a.mean, n), a.c, c);
-          double sums[4] = {0, 0, 0, 0};
-          const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
-          for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
-            chunk_sums<T>(chunk_at(a, n, chunk), static_cast<const T*>(a.x) + plane * a.s,
-                          static_cast<const T*>(a.grad) + plane * a.s, mean, sums);
-          }
-          double* out = a.partials + (n * units + unit) * 4 * a.c;
-          for (int i = 0; i < 4; ++i) out[i * a.c + c] = sums[i];
-        }
-      });
+  double* out = a.partials + (n * units_of(a) + unit) * 4 * a.c;
+  for (int i = 0; i < 4; ++i) out[i * a.c + c] = sums[i];
 }
 
 // grad_x = scale * (g - k1 - (x - mean) * k2)
@@ -340,29 +347,31 @@ void backward_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
 }
 
 template <class T>
-bool backward_apply(const RegionNormArgs& a) {
-  return for_all(
-      a, [&](const Chunk& k, int64_t n, int64_t c) { backward_chunk<T>(a, k, n, c); },
-      [&](int64_t n, int64_t s, int r) { backward_pixel<T>(a, n, s, r); });
+bool backward(const RegionNormArgs& a) {
+  if (a.channels_last) {
+    return two_passes_channels_last<T>(
+        a,
+        [&](int64_t n, int64_t unit, T* acc, double*, double* out) {
+          sums_unit<T>(a, n, unit, acc, out);
+        },
+        [&](int64_t n, int64_t s, int r) { backward_pixel<T>(a, n, s, r); });
+  }
+  return two_passes_contiguous(
+      a, [&](int64_t n, int64_t unit, int64_t c) { plane_sums<T>(a, n, unit, c); },
+      [&](const Chunk& k, int64_t n, int64_t c) { backward_chunk<T>(a, k, n, c); });
 }
 
 }  // namespace
 
-bool region_statistics(const RegionNormArgs& a) {
-  return a.dtype == DType::kFloat64 ? statistics<double>(a) : statistics<float>(a);
+bool region_forward(const RegionNormArgs& a) {
+  if (a.dtype == DType::kFloat64) {
+    return a.maps ? forward<double, true>(a) : forward<double, false>(a);
+  }
+  return a.maps ? forward<float, true>(a) : forward<float, false>(a);
 }
 
-bool region_apply(const RegionNormArgs& a) {
-  if (a.dtype == DType::kFloat64) return a.maps ? apply<double, true>(a) : apply<double, false>(a);
-  return a.maps ? apply<float, true>(a) : apply<float, false>(a);
-}
-
-bool region_backward_sums(const RegionNormArgs& a) {
-  return a.dtype == DType::kFloat64 ? backward_sums<double>(a) : backward_sums<float>(a);
-}
-
-bool region_backward_apply(const RegionNormArgs& a) {
-  return a.dtype == DType::kFloat64 ? backward_apply<double>(a) : backward_apply<float>(a);
+bool region_backward(const RegionNormArgs& a) {
+  return a.dtype == DType::kFloat64 ? backward<double>(a) : backward<float>(a);
 }
 
 }  // namespace INPAINT_SIMD

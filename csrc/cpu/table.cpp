@@ -8,10 +8,8 @@ bool mask_update(const MaskUpdateArgs&);
 bool apply_mask(const ApplyMaskArgs&);
 bool epilogue(const EpilogueArgs&);
 bool epilogue_backward(const EpilogueArgs&);
-bool region_statistics(const RegionNormArgs&);
-bool region_apply(const RegionNormArgs&);
-bool region_backward_sums(const RegionNormArgs&);
-bool region_backward_apply(const RegionNormArgs&);
+bool region_forward(const RegionNormArgs&);
+bool region_backward(const RegionNormArgs&);
 bool channel_pool(const RegionNormArgs&);
 bool attention_backward_maps(const RegionNormArgs&);
 bool attention_backward_input(const RegionNormArgs&);
@@ -28,10 +26,8 @@ const CpuKernels kTable = {
     apply_mask,
     epilogue,
     epilogue_backward,
-    region_statistics,
-    region_apply,
-    region_backward_sums,
-    region_backward_apply,
+    region_forward,
+    region_backward,
     channel_pool,
     attention_backward_maps,
     attention_backward_input,

@@ -31,17 +31,24 @@ Status check_moments(const TensorView& mean, const TensorView& rstd, int64_t c) 
   return check_shape("rstd", rstd, {1, 2, c});
 }
 
-// Tables 0 mean, 1 rstd, 2 what the mean lost by rounding, as a shift of the normalized value.
-void normalizer_tables(const double* mean, const double* rstd, Tables* tables,
-                       RegionNormArgs* args) {
-  for (int64_t i = 0; i < 2 * args->c; ++i) {
-    tables->set(0, i, mean[i]);
-    tables->set(1, i, rstd[i]);
-    tables->set(2, i, -(mean[i] - tables->get(0, i)) * rstd[i]);
-  }
+// Entry i of tables 0 mean, 1 rstd, 2 what the mean lost by rounding, as a shift of the normalized
+// value.
+void set_normalizer(double mean, double rstd, int64_t i, Tables* tables) {
+  tables->set(0, i, mean);
+  tables->set(1, i, rstd);
+  tables->set(2, i, -(mean - tables->get(0, i)) * rstd);
+}
+
+void use_normalizer(Tables* tables, RegionNormArgs* args) {
   args->mean = tables->at(0);
   args->scale = tables->at(1);
   args->shift = tables->at(2);
+}
+
+void normalizer_tables(const double* mean, const double* rstd, Tables* tables,
+                       RegionNormArgs* args) {
+  for (int64_t i = 0; i < 2 * args->c; ++i) set_normalizer(mean[i], rstd[i], i, tables);
+  use_normalizer(tables, args);
 }
 
 }  // namespace
@@ -79,12 +86,19 @@ Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, cons
   if (x.numel() == 0) return {};
   double* means = static_cast<double*>(mean.data);
   double* rstds = static_cast<double*>(rstd.data);
-  INPAINT_TRY(region_moments(&a, store, eps, true, false, means, rstds));
   Tables tables(x.dtype, 1, a.c, 3);
-  normalizer_tables(means, rstds, &tables, &a);
+  auto finish = [&](int64_t c) {
+    channel_moments(a, store, {eps, true, false}, c, means, rstds);
+    for (int64_t i = c; i < 2 * a.c; i += a.c) set_normalizer(means[i], rstds[i], i, &tables);
+  };
+  std::unique_ptr<double[]> partials = partial_rows(a);
+  INPAINT_CHECK(partials != nullptr, "attention_region_norm_forward: out of memory");
+  a.partials = partials.get();
+  set_finish(&a, &finish);
+  use_normalizer(&tables, &a);
   a.maps = maps.data;
   a.out = y.data;
-  return pool_status(cpu_kernels().region_apply(a));
+  return pool_status(cpu_kernels().region_forward(a));
 }
 
 Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& grad,

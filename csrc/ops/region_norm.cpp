@@ -1,6 +1,8 @@
 #include "region_norm.h"
 
+#include <atomic>
 #include <cmath>
+#include <cstring>
 #include <new>
 
 namespace inpaint {
@@ -8,54 +10,69 @@ namespace inpaint {
 namespace {
 
 template <class M>
-bool label_image(const M* mask, uint8_t* labels, int64_t s) {
-  bool soft = false;
-  for (int64_t i = 0; i < s; ++i) {
+bool label_values(const M* mask, uint8_t* labels, int64_t count) {
+  int soft = 0;
+  for (int64_t i = 0; i < count; ++i) {
     labels[i] = mask[i] == M(0);
-    soft |= mask[i] != M(0) && mask[i] != M(1);
+    soft |= (mask[i] != M(0)) & (mask[i] != M(1));
   }
-  return soft;
+  return soft != 0;
+}
+
+// Labels `count` pixels from `at` on; true if some value is neither 0 nor 1.
+bool label(const TensorView& mask, int64_t at, uint8_t* labels, int64_t count) {
+  if (mask.dtype == DType::kFloat64) {
+    return label_values(static_cast<const double*>(mask.data) + at, labels, count);
+  }
+  if (mask.dtype == DType::kFloat32) {
+    return label_values(static_cast<const float*>(mask.data) + at, labels, count);
+  }
+  return label_values(static_cast<const uint8_t*>(mask.data) + at, labels, count);
+}
+
+// Pixels of each region in a chunk that begins at pixel s0, and the first of each.
+void count_labels(const uint8_t* labels, int64_t s0, int64_t count, int32_t* counts,
+                  int32_t* first) {
+  int32_t holes = 0;
+  for (int64_t i = 0; i < count; ++i) holes += labels[i];
+  counts[0] = static_cast<int32_t>(count) - holes;
+  counts[1] = holes;
+  for (int r = 0; r < 2; ++r) {
+    const void* found = std::memchr(labels, r, static_cast<size_t>(count));
+    const int64_t offset = found == nullptr ? 0 : static_cast<const uint8_t*>(found) - labels;
+    first[r] = static_cast<int32_t>(s0 + offset);
+  }
 }
 
 }  // namespace
 
-void RegionStore::build(const TensorView& mask, int64_t n_stride, int64_t s) {
+bool RegionStore::build(ParallelFor pool, const TensorView& mask, int64_t n_stride, int64_t s) {
   images = n_stride == 0 ? 1 : mask.size[0];
   const int64_t chunks = (s + kChunk - 1) / kChunk;
-  labels.resize(static_cast<size_t>(images * s));
-  counts.assign(static_cast<size_t>(images * chunks * 2), 0);
-  first.assign(static_cast<size_t>(images * chunks * 2), 0);
+  labels.reset(new (std::nothrow) uint8_t[static_cast<size_t>(images * s)]);
+  if (labels == nullptr) return false;
+  counts.resize(static_cast<size_t>(images * chunks * 2));
+  first.resize(static_cast<size_t>(images * chunks * 2));
+  std::atomic<bool> found_soft{false};
+  const bool ok = parallel_for(pool, images * chunks, kChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t s0 = t % chunks * kChunk, count = s - s0 < kChunk ? s - s0 : kChunk;
+      const int64_t at = t / chunks * s + s0;
+      if (label(mask, at, labels.get() + at, count)) found_soft = true;
+      count_labels(labels.get() + at, s0, count, &counts[t * 2], &first[t * 2]);
+    }
+  });
+  soft = found_soft;
   totals.assign(static_cast<size_t>(images * 2), 0.0);
-  for (int64_t n = 0; n < images; ++n) {
-    uint8_t* image = labels.data() + n * s;
-    if (mask.dtype == DType::kFloat64) {
-      soft |= label_image(static_cast<const double*>(mask.data) + n * s, image, s);
-    } else if (mask.dtype == DType::kFloat32) {
-      soft |= label_image(static_cast<const float*>(mask.data) + n * s, image, s);
-    } else {
-      const uint8_t* values = static_cast<const uint8_t*>(mask.data) + n * s;
-      for (int64_t i = 0; i < s; ++i) image[i] = values[i] == 0;
-    }
-    for (int64_t k = 0; k < chunks; ++k) {
-      int32_t* count = counts.data() + (n * chunks + k) * 2;
-      int32_t* start = first.data() + (n * chunks + k) * 2;
-      const int64_t begin = k * kChunk, end = begin + kChunk < s ? begin + kChunk : s;
-      for (int64_t i = begin; i < end; ++i) count[1] += image[i];
-      count[0] = static_cast<int32_t>(end - begin) - count[1];
-      for (int r = 0; r < 2; ++r) {
-        int64_t i = begin;
-        while (i < end && image[i] != r) ++i;
-        start[r] = static_cast<int32_t>(i < end ? i : begin);
-        totals[n * 2 + r] += count[r];
-      }
-    }
-  }
-  regions.labels = labels.data();
+  for (int64_t i = 0; i < images * chunks * 2; ++i)
+    totals[i / (chunks * 2) * 2 + i % 2] += counts[i];
+  regions.labels = labels.get();
   regions.n_stride = n_stride == 0 ? 0 : s;
   regions.counts = counts.data();
   regions.first = first.data();
   regions.chunk_n_stride = n_stride == 0 ? 0 : chunks * 2;
   regions.chunks = chunks;
+  return ok;
 }
 
 double RegionStore::pixels(int64_t group, int region, int64_t batch, bool instance) const {
@@ -81,7 +98,8 @@ Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask
   INPAINT_TRY(check_planes("mask", mask, x, 1, &n_stride));
   INPAINT_CHECK(dense.s <= INT32_MAX, "x ", shape_text(x),
                 ": more than 2^31 pixels in one image are not supported");
-  store->build(mask, n_stride, dense.s);
+  INPAINT_CHECK(store->build(pool, mask, n_stride, dense.s),
+                "mask: out of memory, or the threads failed");
   *args = RegionNormArgs{};
   args->pool = pool;
   args->dtype = x.dtype;
@@ -106,43 +124,33 @@ double sum_units(const RegionNormArgs& args, const double* partials, bool instan
   return sum;
 }
 
-Status region_moments(RegionNormArgs* args, const RegionStore& store, double eps, bool scale_eps,
-                      bool instance, double* mean, double* rstd) {
-  std::unique_ptr<double[]> partials = partial_rows(*args);
-  INPAINT_CHECK(partials != nullptr, "region_norm: out of memory");
-  args->partials = partials.get();
-  INPAINT_TRY(pool_status(cpu_kernels().region_statistics(*args)));
-  const int64_t units = units_per_image(args->regions), c_count = args->c;
-  const int64_t groups = instance ? args->n : 1, images = instance ? 1 : args->n;
-  const double pixels = static_cast<double>(images) * static_cast<double>(args->s);
+void channel_moments(const RegionNormArgs& args, const RegionStore& store,
+                     const MomentsOptions& options, int64_t c, double* mean, double* rstd) {
+  const int64_t units = units_per_image(args.regions), chunks = args.regions.chunks;
+  const int64_t groups = options.instance ? args.n : 1, images = options.instance ? 1 : args.n;
+  const double pixels = static_cast<double>(images) * static_cast<double>(args.s);
   for (int64_t group = 0; group < groups; ++group) {
     for (int r = 0; r < 2; ++r) {
-      const double count = store.pixels(group, r, args->n, instance);
-      const double eps_r = count > 0 && scale_eps ? eps * pixels / count : eps;
-      for (int64_t c = 0; c < c_count; ++c) {
-        Moments total;
-        for (int64_t n = group; n < group + images; ++n) {
-          for (int64_t u = 0; u < units; ++u) {
-            Moments part;
-            const int64_t last = (u + 1) * kUnitChunks < store.regions.chunks
-                                     ? (u + 1) * kUnitChunks
-                                     : store.regions.chunks;
-            const int32_t* counts = store.regions.counts + n * store.regions.chunk_n_stride;
-            for (int64_t k = u * kUnitChunks; k < last; ++k) part.count += counts[k * 2 + r];
-            const double* row = partials.get() + ((n * units + u) * 4 + r * 2) * c_count + c;
-            part.mean = row[0];
-            part.m2 = row[c_count];
-            merge_moments(&total, part);
-          }
-        }
-        const int64_t at = (group * 2 + r) * c_count + c;
-        mean[at] = total.mean;
-        rstd[at] = count > 0 ? 1.0 / std::sqrt(total.m2 / count + eps_r) : 0.0;
+      const double count = store.pixels(group, r, args.n, options.instance);
+      const double eps =
+          count > 0 && options.scale_eps ? options.eps * pixels / count : options.eps;
+      Moments total;
+      for (int64_t t = group * units; t < (group + images) * units; ++t) {
+        const int64_t n = t / units, begin = t % units * kUnitChunks;
+        const int64_t end = begin + kUnitChunks < chunks ? begin + kUnitChunks : chunks;
+        const int32_t* counts = args.regions.counts + n * args.regions.chunk_n_stride;
+        const double* row = args.partials + (t * 4 + r * 2) * args.c + c;
+        Moments part;
+        for (int64_t k = begin; k < end; ++k) part.count += counts[k * 2 + r];
+        part.mean = row[0];
+        part.m2 = row[args.c];
+        merge_moments(&total, part);
       }
+      const int64_t at = (group * 2 + r) * args.c + c;
+      mean[at] = total.mean;
+      rstd[at] = count > 0 ? 1.0 / std::sqrt(total.m2 / count + eps) : 0.0;
     }
   }
-  args->partials = nullptr;
-  return {};
 }
 
 namespace {
@@ -181,25 +189,31 @@ Status region_norm_forward(ParallelFor pool, const TensorView& x, const TensorVi
     return soft_region_norm_forward(pool, x, mask, weight, bias, eps, scale_eps, instance, y, means,
                                     rstds);
   }
-  INPAINT_TRY(region_moments(&a, store, eps, scale_eps, instance, means, rstds));
-
   Tables tables(x.dtype, groups, a.c, 3);
   const Values w{weight.data, x.dtype}, b{bias.data, x.dtype};
-  for (int64_t i = 0; i < groups * 2 * a.c; ++i) {
-    const int64_t rc = i % (2 * a.c);
-    const double scale = rstds[i] * (weight.defined() ? w[rc] : 1.0);
-    tables.set(0, i, means[i]);
-    tables.set(1, i, scale);
-    // What the mean loses by rounding to the tensor's type goes into the shift.
-    const double lost = means[i] - tables.get(0, i);
-    tables.set(2, i, (bias.defined() ? b[rc] : 0.0) - lost * scale);
-  }
+  const MomentsOptions options{eps, scale_eps, instance};
+  auto finish = [&](int64_t c) {
+    channel_moments(a, store, options, c, means, rstds);
+    for (int64_t row = 0; row < groups * 2; ++row) {
+      const int64_t i = row * a.c + c, rc = row % 2 * a.c + c;
+      const double scale = rstds[i] * (weight.defined() ? w[rc] : 1.0);
+      tables.set(0, i, means[i]);
+      tables.set(1, i, scale);
+      // What the mean loses by rounding to the tensor's type goes into the shift.
+      const double lost = means[i] - tables.get(0, i);
+      tables.set(2, i, (bias.defined() ? b[rc] : 0.0) - lost * scale);
+    }
+  };
+  std::unique_ptr<double[]> partials = partial_rows(a);
+  INPAINT_CHECK(partials != nullptr, "region_norm_forward: out of memory");
+  a.partials = partials.get();
+  set_finish(&a, &finish);
   a.mean = tables.at(0);
   a.scale = tables.at(1);
   a.shift = tables.at(2);
   a.stat_n_stride = instance ? 2 * a.c : 0;
   a.out = y.data;
-  return pool_status(cpu_kernels().region_apply(a));
+  return pool_status(cpu_kernels().region_forward(a));
 }
 
 Status region_norm_backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
@@ -224,45 +238,43 @@ Status region_norm_backward(ParallelFor pool, const TensorView& grad, const Tens
     return soft_region_norm_backward(pool, grad, x, mask, weight, means, rstds, instance, grad_x,
                                      grad_weight, grad_bias);
   }
-  Tables tables(x.dtype, groups, a.c, 4), affine(x.dtype, 1, a.c, 2);
+  if (x.numel() == 0) return {};  // the caller cleared the gradients
+  Tables tables(x.dtype, groups, a.c, 4);
   for (int64_t i = 0; i < groups * 2 * a.c; ++i) tables.set(0, i, means[i]);
-  a.mean = tables.at(0);
-  a.stat_n_stride = instance ? 2 * a.c : 0;
-  a.grad = grad.data;
+  const Values w{weight.data, x.dtype};
+  auto finish = [&](int64_t c) {
+    for (int r = 0; r < 2; ++r) {
+      const int64_t rc = r * a.c + c;
+      double weight_sum = 0, bias_sum = 0;
+      for (int64_t group = 0; group < groups; ++group) {
+        const int64_t i = group * 2 * a.c + rc;
+        const double lost = means[i] - tables.get(0, i);
+        const double sum = sum_units(a, a.partials, instance, group, r, 0, c);
+        const double product = sum_units(a, a.partials, instance, group, r, 1, c) - lost * sum;
+        weight_sum += product * rstds[i];
+        bias_sum += sum;
+        const double count = store.pixels(group, r, a.n, instance);
+        const double k2 = count > 0 ? rstds[i] * rstds[i] * product / count : 0.0;
+        tables.set(1, i, rstds[i] * (weight.defined() ? w[rc] : 1.0));
+        tables.set(2, i, count > 0 ? sum / count - lost * k2 : 0.0);
+        tables.set(3, i, k2);
+      }
+      set_value(grad_weight, rc, weight_sum);
+      set_value(grad_bias, rc, bias_sum);
+    }
+  };
   std::unique_ptr<double[]> partials = partial_rows(a);
   INPAINT_CHECK(partials != nullptr, "region_norm_backward: out of memory");
   a.partials = partials.get();
-  if (x.numel() > 0) INPAINT_TRY(pool_status(cpu_kernels().region_backward_sums(a)));
-
-  const Values w{weight.data, x.dtype};
-  std::vector<double> weight_sums(static_cast<size_t>(2 * a.c), 0.0), bias_sums(weight_sums);
-  for (int64_t i = 0; i < groups * 2 * a.c; ++i) {
-    const int64_t group = i / (2 * a.c), rc = i % (2 * a.c), c = rc % a.c;
-    const int r = static_cast<int>(rc / a.c);
-    if (x.numel() == 0) continue;
-    const double lost = means[i] - tables.get(0, i);
-    const double sum = sum_units(a, partials.get(), instance, group, r, 0, c);
-    const double product = sum_units(a, partials.get(), instance, group, r, 1, c) - lost * sum;
-    weight_sums[rc] += product * rstds[i];
-    bias_sums[rc] += sum;
-    const double count = store.pixels(group, r, a.n, instance);
-    const double k2 = count > 0 ? rstds[i] * rstds[i] * product / count : 0.0;
-    tables.set(1, i, rstds[i] * (weight.defined() ? w[rc] : 1.0));
-    tables.set(2, i, count > 0 ? sum / count - lost * k2 : 0.0);
-    tables.set(3, i, k2);
-  }
-  for (int64_t rc = 0; rc < 2 * a.c; ++rc) {
-    affine.set(0, rc, weight_sums[rc]);
-    affine.set(1, rc, bias_sums[rc]);
-  }
-  const size_t bytes = static_cast<size_t>(2 * a.c * dtype_size(x.dtype));
-  __builtin_memcpy(grad_weight.data, affine.at(0), bytes);
-  __builtin_memcpy(grad_bias.data, affine.at(1), bytes);
+  set_finish(&a, &finish);
+  a.grad = grad.data;
+  a.mean = tables.at(0);
   a.scale = tables.at(1);
   a.k1 = tables.at(2);
   a.k2 = tables.at(3);
+  a.stat_n_stride = instance ? 2 * a.c : 0;
   a.out = grad_x.data;
-  return x.numel() > 0 ? pool_status(cpu_kernels().region_backward_apply(a)) : Status{};
+  return pool_status(cpu_kernels().region_backward(a));
 }
 
 }  // namespace inpaint

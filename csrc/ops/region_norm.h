@@ -13,13 +13,14 @@ namespace inpaint {
 // Regions of a batch with the memory behind them.
 struct RegionStore {
   Regions regions{};
-  std::vector<uint8_t> labels;
+  std::unique_ptr<uint8_t[]> labels;
   std::vector<int32_t> counts, first;
   std::vector<double> totals;  // pixels of (image, region), for one image if the mask is shared
   int64_t images = 0;          // 1 if shared
   bool soft = false;           // some value lies strictly between 0 and 1
 
-  void build(const TensorView& mask, int64_t n_stride, int64_t s);
+  // False if the pool or memory failed.
+  bool build(ParallelFor pool, const TensorView& mask, int64_t n_stride, int64_t s);
   // Pixels of a region in the statistics of `group`.
   double pixels(int64_t group, int region, int64_t batch, bool instance) const;
 };
@@ -58,6 +59,15 @@ struct Values {
   }
 };
 
+// Writes into a float32 or float64 vector.
+inline void set_value(const TensorView& t, int64_t i, double value) {
+  if (t.dtype == DType::kFloat64) {
+    static_cast<double*>(t.data)[i] = value;
+  } else {
+    static_cast<float*>(t.data)[i] = static_cast<float>(value);
+  }
+}
+
 inline int64_t units_per_image(const Regions& regions) {
   return (regions.chunks + kUnitChunks - 1) / kUnitChunks;
 }
@@ -69,9 +79,21 @@ std::unique_ptr<double[]> partial_rows(const RegionNormArgs& args);
 Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask,
                    RegionStore* store, RegionNormArgs* args);
 
-// Runs the statistics pass and leaves mean and rstd in float64, (groups, 2, c).
-Status region_moments(RegionNormArgs* args, const RegionStore& store, double eps, bool scale_eps,
-                      bool instance, double* mean, double* rstd);
+// Merges the statistics of one channel, in the order of its units, into mean and rstd (groups, 2,
+// c) in float64.
+struct MomentsOptions {
+  double eps;
+  bool scale_eps, instance;
+};
+void channel_moments(const RegionNormArgs& args, const RegionStore& store,
+                     const MomentsOptions& options, int64_t c, double* mean, double* rstd);
+
+// Has the kernel call body(channel) between its passes; `body` must outlive the call.
+template <class Body>
+void set_finish(RegionNormArgs* args, Body* body) {
+  args->context = body;
+  args->finish = [](void* context, int64_t channel) { (*static_cast<Body*>(context))(channel); };
+}
 
 // Adds one value (0 or 1) of one region and channel over the units of a statistics group, in order.
 double sum_units(const RegionNormArgs& args, const double* partials, bool instance, int64_t group,

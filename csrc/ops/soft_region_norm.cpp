@@ -45,14 +45,6 @@ Status make_problem(const TensorView& x, const TensorView& mask, const TensorVie
   return {};
 }
 
-void put(const TensorView& t, int64_t at, double value) {
-  if (t.dtype == DType::kFloat64) {
-    static_cast<double*>(t.data)[at] = value;
-  } else {
-    static_cast<float*>(t.data)[at] = static_cast<float>(value);
-  }
-}
-
 template <class Body>
 void for_pixels(const Problem& p, int64_t group, const Body& body) {
   for (int64_t n = p.first_image(group); n < p.last_image(group); ++n) {
@@ -102,7 +94,7 @@ Status soft_region_norm_forward(ParallelFor pool, const TensorView& x, const Ten
           gain += w * p.gain(r, c);
           offset += w * p.offset(r, c);
         }
-        put(y, at, normalized * gain + offset);
+        set_value(y, at, normalized * gain + offset);
       });
     }
   }));
@@ -158,12 +150,12 @@ Status soft_region_norm_backward(ParallelFor pool, const TensorView& grad, const
                    cube * sum_ud[r] / share[r] *
                        (w[r] * w[r] * (values[at] - mu[r]) - w[r] / share[r] * sum_wwd[r]);
           }
-          put(grad_x, at, out);
+          set_value(grad_x, at, out);
         });
       }
       for (int r = 0; r < 2; ++r) {
-        put(grad_weight, r * C + c, grad_w[r]);
-        put(grad_bias, r * C + c, grad_b[r]);
+        set_value(grad_weight, r * C + c, grad_w[r]);
+        set_value(grad_bias, r * C + c, grad_b[r]);
       }
     }
   }));

@@ -20,10 +20,10 @@ class Geometry(NamedTuple):
     """Everything about a partial convolution that is not a tensor."""
 
     channels: list[int]
-    stride: list[int]
-    padding: list[int]
-    mask_padding: list[int]
-    dilation: list[int]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    mask_padding: tuple[int, ...]
+    dilation: tuple[int, ...]
     groups: int
     multi_channel: bool
     masked_input: bool

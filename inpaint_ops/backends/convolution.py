@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .layout import like
 
-_convolution = torch.ops.aten.convolution.default
 _convolution_backward = torch.ops.aten.convolution_backward.default
 
 
@@ -22,9 +21,8 @@ def convolution(
     groups: int,
 ) -> Tensor:
     """The convolution of one to three spatial axes, without a bias."""
-    zero = [0] * len(stride)
-    y: Tensor = _convolution(x, weight, None, stride, padding, dilation, False, zero, groups)
-    return y
+    none = (0,) * len(stride)
+    return torch.convolution(x, weight, None, stride, padding, dilation, False, none, groups)
 
 
 def convolution_backward(
@@ -40,10 +38,10 @@ def convolution_backward(
     """Gradients of ``x`` and ``weight`` in their memory orders; None where not needed."""
     if not (needs[0] or needs[1]):
         return None, None
-    zero = [0] * len(stride)
+    none = (0,) * len(stride)
     wanted = [needs[0], needs[1], False]
     grad_x, grad_weight, _ = _convolution_backward(
-        grad, x, weight, None, stride, padding, dilation, False, zero, groups, wanted
+        grad, x, weight, None, stride, padding, dilation, False, none, groups, wanted
     )
     # In the memory orders that the fake kernels promise; a copy only where ATen chose another.
     return (

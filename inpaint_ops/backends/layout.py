@@ -20,7 +20,7 @@ def order(x: Tensor) -> torch.memory_format:
 
 def dense(x: Tensor) -> Tensor:
     """``x`` in a native order."""
-    return x.contiguous(memory_format=order(x))
+    return x if x.is_contiguous() else x.contiguous(memory_format=order(x))
 
 
 def like(x: Tensor, other: Tensor) -> Tensor:

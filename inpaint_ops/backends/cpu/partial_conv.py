@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ... import core
@@ -27,6 +28,10 @@ def _masked(x: Tensor, holes: Tensor | None, channels: Sequence[int]) -> Tensor:
     if holes is None:
         return x
     return apply_mask_into(x, holes, channels, scratch.empty_like(x, scratch.INPUT))
+
+
+def _as(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return mask if mask.dtype == dtype else mask.to(dtype)
 
 
 def partial_conv_forward(
@@ -55,7 +60,7 @@ def partial_conv_forward(
     core.load().partial_conv_epilogue(
         core.view(y),
         core.view(ratio),
-        core.view(new_mask.to(x.dtype)),
+        core.view(_as(new_mask, x.dtype)),
         None if bias is None else core.view(bias.contiguous()),
     )
     return y, new_mask, ratio
@@ -85,7 +90,7 @@ def partial_conv_backward(
     core.load().partial_conv_epilogue_backward(
         core.view(grad),
         core.view(ratio),
-        core.view(new_mask.to(x.dtype)),
+        core.view(_as(new_mask, x.dtype)),
         core.view(raw),
         None if grad_bias is None else core.view(grad_bias),
     )
