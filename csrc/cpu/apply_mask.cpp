@@ -40,24 +40,49 @@ INPAINT_INLINE void fill(const T* x, T* out, int64_t count, uint8_t mask_class) 
   }
 }
 
+// Runs body(n, group, first plane, end) over stretches of planes that share one mask plane.
+template <class Body>
+bool for_runs(const ApplyMaskArgs& a, const Body& body) {
+  return parallel_for(a.pool, a.n * a.c, a.s, [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const int64_t n = begin / a.c;
+      int64_t group = 0, run_end = n * a.c + a.counts[0];
+      while (run_end <= begin) run_end += a.counts[++group];
+      const int64_t image_end = min_of((n + 1) * a.c, end);
+      while (begin < image_end) {
+        const int64_t stop = min_of(run_end, image_end);
+        body(n, group, begin, stop);
+        begin = stop;
+        if (begin < image_end) run_end += a.counts[++group];
+      }
+    }
+  });
+}
+
 template <class T, class M>
 bool planes_contiguous(const ApplyMaskArgs& a) {
   const int64_t blocks = blocks_of(a.s);
-  return parallel_for(a.pool, a.n * a.c, a.s, [&](int64_t begin, int64_t end) {
+  return for_runs(a, [&](int64_t n, int64_t group, int64_t begin, int64_t end) {
+    const M* mask = static_cast<const M*>(a.mask) + n * a.mask_n_stride + group * a.s;
+    const T* x = static_cast<const T*>(a.x);
+    T* out = static_cast<T*>(a.out);
+    if (a.s <= kShortPlane) {
+      M row[kShortPlane];
+      const int64_t planes = repeat_plane(mask, a.s, row);
+      for (; begin < end; begin += planes) {
+        select_row(x + begin * a.s, row, out + begin * a.s, min_of(planes, end - begin) * a.s);
+      }
+      return;
+    }
+    const uint8_t* classes = a.classes + n * a.class_n_stride + group * blocks;
     for (int64_t plane = begin; plane < end; ++plane) {
-      const int64_t n = plane / a.c, c = plane % a.c;
-      int64_t group = 0;
-      for (int64_t last = a.counts[0]; c >= last; last += a.counts[group]) ++group;
-      const T* x = static_cast<const T*>(a.x) + plane * a.s;
-      T* out = static_cast<T*>(a.out) + plane * a.s;
-      const M* mask = static_cast<const M*>(a.mask) + n * a.mask_n_stride + group * a.s;
-      const uint8_t* classes = a.classes + n * a.class_n_stride + group * blocks;
       for (int64_t block = 0; block < blocks; ++block) {
         const int64_t s = block * kMaskBlock, count = min_of(kMaskBlock, a.s - s);
+        const int64_t at = plane * a.s + s;
         if (classes[block] == kMixed) {
-          select_row(x + s, mask + s, out + s, count);
+          select_row(x + at, mask + s, out + at, count);
         } else {
-          fill(x + s, out + s, count, classes[block]);
+          fill(x + at, out + at, count, classes[block]);
         }
       }
     }
@@ -125,12 +150,13 @@ bool planes_channels_last(const ApplyMaskArgs& a) {
 
 template <class T, class M>
 bool per_element(const ApplyMaskArgs& a) {
-  return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
+  const int64_t image = a.c * a.s;
+  return parallel_for(a.pool, a.n * image, 1, [&](int64_t begin, int64_t end) {
     while (begin < end) {  // one image at a time: a mask may be shared by the batch
-      const int64_t n = begin / a.s, last = min_of(end, (n + 1) * a.s);
-      select_row(static_cast<const T*>(a.x) + begin * a.c,
-                 static_cast<const M*>(a.mask) + n * a.mask_n_stride + (begin - n * a.s) * a.c,
-                 static_cast<T*>(a.out) + begin * a.c, (last - begin) * a.c);
+      const int64_t n = begin / image, last = min_of(end, (n + 1) * image);
+      select_row(static_cast<const T*>(a.x) + begin,
+                 static_cast<const M*>(a.mask) + n * a.mask_n_stride + (begin - n * image),
+                 static_cast<T*>(a.out) + begin, last - begin);
       begin = last;
     }
   });
@@ -138,8 +164,8 @@ bool per_element(const ApplyMaskArgs& a) {
 
 template <class T, class M>
 bool run(const ApplyMaskArgs& a) {
-  if (!a.channels_last) return planes_contiguous<T, M>(a);
-  return a.mask_per_element ? per_element<T, M>(a) : planes_channels_last<T, M>(a);
+  if (a.mask_per_element) return per_element<T, M>(a);
+  return a.channels_last ? planes_channels_last<T, M>(a) : planes_contiguous<T, M>(a);
 }
 
 template <class T>

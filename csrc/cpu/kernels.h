@@ -44,7 +44,7 @@ struct ApplyMaskArgs {
   const void* mask;
   DType mask_dtype;  // bool, or dtype
   int64_t mask_n_stride;
-  bool mask_per_element;  // channels-last x with a channels-last mask of all its channels
+  bool mask_per_element;  // a mask of all channels of x, in the memory order of x
   const int64_t* counts;
   int64_t groups;
   int64_t n, c, s;

@@ -54,7 +54,35 @@ INPAINT_INLINE T sum_channels(const M* pixel, int64_t count) {
   }
 }
 
-// Planes (n, groups, row) -> one weighted plane.
+constexpr int64_t kSumBlock = 1024;  // pixels summed over the planes at a time: they stay in L1
+
+// `count` pixels from s0 on of planes that lie whole in memory, four planes at a time.
+template <class M, class T>
+void sum_plane_block(const MaskUpdateArgs& a, int64_t n, int64_t s0, int64_t count,
+                     T* __restrict out) {
+  const M* base = static_cast<const M*>(a.mask) + n * a.mask_stride[0] + s0;
+  for (int64_t i = 0; i < count; ++i) out[i] = T(0);
+  int64_t g = 0;
+  if (dense_counts(a)) {
+    const T weight = static_cast<T>(a.counts[0]);
+    for (; g + 4 <= a.groups; g += 4) {
+      const M* p0 = base + g * a.mask_stride[1];
+      const M* p1 = p0 + a.mask_stride[1];
+      const M* p2 = p1 + a.mask_stride[1];
+      const M* p3 = p2 + a.mask_stride[1];
+      INPAINT_IVDEP
+      for (int64_t i = 0; i < count; ++i) {
+        out[i] += weight * ((mask_value<M, T>(p0[i]) + mask_value<M, T>(p1[i])) +
+                            (mask_value<M, T>(p2[i]) + mask_value<M, T>(p3[i])));
+      }
+    }
+  }
+  for (; g < a.groups; ++g) {
+    add_row<M, T>(out, base + g * a.mask_stride[1], 1, count, static_cast<T>(a.counts[g]));
+  }
+}
+
+// Planes (n, groups, row) -> one weighted plane, for masks in any memory order.
 template <class M, class T>
 void sum_groups(const MaskUpdateArgs& a, int64_t task, T* __restrict out) {
   const int64_t h = task % a.size[1];
@@ -127,7 +155,18 @@ bool run(const MaskUpdateArgs& a) {
   T* sums = static_cast<T*>(a.sums);
   const int64_t w = a.size[2];
   bool ok = true;
-  if (grouped) {
+  const int64_t s = a.size[0] * a.size[1] * w, blocks = (s + kSumBlock - 1) / kSumBlock;
+  const bool whole_planes =
+      a.mask_stride[4] == 1 && a.mask_stride[3] == w && a.mask_stride[2] == a.size[1] * w;
+  if (grouped && whole_planes) {
+    ok = parallel_for(
+        a.pool, a.n * blocks, min_of(s, kSumBlock) * a.groups, [&](int64_t begin, int64_t end) {
+          for (int64_t t = begin; t < end; ++t) {
+            const int64_t n = t / blocks, s0 = t % blocks * kSumBlock;
+            sum_plane_block<M, T>(a, n, s0, min_of(kSumBlock, s - s0), sums + n * s + s0);
+          }
+        });
+  } else if (grouped) {
     ok = parallel_for(a.pool, a.n * a.size[0] * a.size[1], w * a.groups,
                       [&](int64_t begin, int64_t end) {
                         for (int64_t t = begin; t < end; ++t) sum_groups<M, T>(a, t, sums + t * w);

@@ -14,20 +14,52 @@ INPAINT_INLINE T finish(T raw, T ratio, T new_mask, T bias) {
 }
 
 template <class T, bool kBias>
+void finish_row(T* y, const T* ratio, const T* new_mask, T bias, int64_t count) {
+  INPAINT_IVDEP
+  for (int64_t i = 0; i < count; ++i) {
+    y[i] = finish<T, kBias>(y[i], ratio[i], kBias ? new_mask[i] : T(1), bias);
+  }
+}
+
+template <class T, bool kBias>
+bool forward_short(const EpilogueArgs& a) {
+  return parallel_for(a.pool, a.n * a.c, a.s, [&](int64_t begin, int64_t end) {
+    while (begin < end) {  // one image at a time
+      const int64_t n = begin / a.c, last = min_of(end, (n + 1) * a.c);
+      const T* ratio = static_cast<const T*>(a.ratio) + n * a.ratio_n_stride;
+      const T* new_mask = static_cast<const T*>(a.new_mask) + n * a.mask_n_stride;
+      T* y = static_cast<T*>(a.y);
+      if (kBias) {
+        const T* bias = static_cast<const T*>(a.bias);
+        for (; begin < last; ++begin) {
+          finish_row<T, true>(y + begin * a.s, ratio, new_mask, bias[begin - n * a.c], a.s);
+        }
+      } else {
+        T row[kShortPlane];
+        const int64_t planes = repeat_plane(ratio, a.s, row);
+        for (; begin < last; begin += planes) {
+          finish_row<T, false>(y + begin * a.s, row, nullptr, T(0),
+                               min_of(planes, last - begin) * a.s);
+        }
+        begin = last;
+      }
+    }
+  });
+}
+
+template <class T, bool kBias>
 bool forward(const EpilogueArgs& a) {
   const T* bias = static_cast<const T*>(a.bias);
   if (!a.channels_last) {
+    if (a.s <= kShortPlane) return forward_short<T, kBias>(a);
     const int64_t blocks = blocks_of(a.s), block = blocks > 1 ? kEpilogueUnit : a.s;
     return parallel_for(a.pool, a.n * a.c * blocks, block, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const int64_t s0 = t % blocks * block, plane = t / blocks, n = plane / a.c;
-        const T* ratio = static_cast<const T*>(a.ratio) + n * a.ratio_n_stride + s0;
-        const T* new_mask = static_cast<const T*>(a.new_mask) + n * a.mask_n_stride + s0;
-        T* y = static_cast<T*>(a.y) + plane * a.s + s0;
-        const T b = kBias ? bias[plane % a.c] : T(0);
-        const int64_t count = min_of(block, a.s - s0);
-        INPAINT_IVDEP
-        for (int64_t i = 0; i < count; ++i) y[i] = finish<T, kBias>(y[i], ratio[i], new_mask[i], b);
+        finish_row<T, kBias>(static_cast<T*>(a.y) + plane * a.s + s0,
+                             static_cast<const T*>(a.ratio) + n * a.ratio_n_stride + s0,
+                             static_cast<const T*>(a.new_mask) + n * a.mask_n_stride + s0,
+                             kBias ? bias[plane % a.c] : T(0), min_of(block, a.s - s0));
       }
     });
   }

@@ -109,6 +109,19 @@ INPAINT_INLINE double horizontal_sum(const Vec<T>& v) {
   return horizontal_sum_of(v);
 }
 
+// Planes shorter than this are taken several at a time, by a row of their factors that repeats.
+constexpr int64_t kShortPlane = 64;
+
+// Fills `out` with as many copies of a plane of factors as fit; returns how many.
+template <class T>
+INPAINT_INLINE int64_t repeat_plane(const T* values, int64_t s, T out[kShortPlane]) {
+  const int64_t times = kShortPlane / s;
+  for (int64_t k = 0; k < times; ++k) {
+    for (int64_t i = 0; i < s; ++i) out[k * s + i] = values[i];
+  }
+  return times;
+}
+
 INPAINT_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
 }  // namespace INPAINT_SIMD

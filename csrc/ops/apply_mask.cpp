@@ -56,7 +56,7 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
   INPAINT_CHECK(total == dense.c, "channels: expected a sum of ", dense.c, ", got ", total);
 
   ApplyMaskArgs a{};
-  a.mask_per_element = dense.channels_last && channels.groups == dense.c && dense.c > 1;
+  a.mask_per_element = channels.groups == dense.c && dense.c > 1;
   if (a.mask_per_element) {
     INPAINT_CHECK(mask.size[0] == dense.n || mask.size[0] == 1, "mask: expected batch ", dense.n,
                   " or 1, got ", shape_text(mask));

@@ -13,7 +13,7 @@ from ..layout import dense, order
 
 def apply_mask_into(x: Tensor, mask: Tensor, channels: Sequence[int], out: Tensor) -> Tensor:
     """out = x masked; both dense and of one memory order, and they may be the same tensor."""
-    per_element = len(channels) == x.shape[1] > 1 and order(x) != torch.contiguous_format
+    per_element = len(channels) == x.shape[1] > 1
     planes = mask.contiguous(memory_format=order(x)) if per_element else mask.contiguous()
     core.load().apply_mask(core.view(x), core.view(planes), channels, core.view(out))
     return out

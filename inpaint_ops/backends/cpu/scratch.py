@@ -23,7 +23,7 @@ _VIEWS = 128  # tensors kept for a buffer: as many as a network has shapes
 
 
 class _Buffer:
-    """Memory, and the tensors that have been laid over it: making one takes longer than a lookup."""
+    """Memory, and the tensors laid over it so far: making one takes longer than a lookup."""
 
     def __init__(self, count: int) -> None:
         # An inference tensor would be no use outside inference mode.
