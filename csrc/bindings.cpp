@@ -151,6 +151,20 @@ PYBIND11_MODULE(_core, m) {
     run([&] { return all_valid(a, &valid); });
     return valid;
   });
+  m.def("partial_conv_prologue",
+        [](H x, H mask, H channels, H counts, H kernel, H stride, H padding, H dilation, double eps,
+           H new_mask, H ratio, H masked) {
+          const ChannelCounts of_x(channels), counted(counts);
+          const Window w = window(kernel, stride, padding, dilation);
+          const TensorView a = view(x), b = view(mask), c = view(new_mask), d = view(ratio),
+                           e = view(masked);
+          bool holes = false;
+          run([&] {
+            return partial_conv_prologue(pool, a, b, of_x.channels(), counted.channels(), w, eps, c,
+                                         d, e, &holes);
+          });
+          return holes;
+        });
   m.def("partial_conv_epilogue", [](H y, H ratio, H new_mask, H bias) {
     const TensorView a = view(y), b = view(ratio), c = view(new_mask), d = view(bias);
     run([&] { return partial_conv_epilogue(pool, a, b, c, d); });

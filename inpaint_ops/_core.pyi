@@ -24,6 +24,20 @@ def apply_mask(
     x: TensorView, mask: TensorView, channels: Sequence[int], out: TensorView
 ) -> None: ...
 def all_valid(mask: TensorView) -> bool: ...
+def partial_conv_prologue(
+    x: TensorView,
+    mask: TensorView,
+    channels: Sequence[int],
+    counts: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    eps: float,
+    new_mask: TensorView,
+    ratio: TensorView,
+    masked: TensorView,
+) -> bool: ...
 def partial_conv_epilogue(
     y: TensorView, ratio: TensorView, new_mask: TensorView, bias: TensorView | None
 ) -> None: ...

@@ -22,6 +22,9 @@ OP_TABLE: dict[str, str] = {
     "mask_update": "mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,ratio",
     "apply_mask": "x,mask,channels,out",
     "all_valid": "mask",
+    "partial_conv_prologue": (
+        "x,mask,channels,counts,kernel_size,stride,padding,dilation,eps,new_mask,ratio,masked"
+    ),
     "partial_conv_epilogue": "y,ratio,new_mask,bias",
     "partial_conv_epilogue_backward": "grad,ratio,new_mask,grad_raw,grad_bias",
     "region_norm_forward": "x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd",

@@ -101,6 +101,8 @@ def test_instruction_set_from_the_environment() -> None:
 # Malformed views --------------------------------------------------------------------------------
 
 X, MASK, VECTOR = torch.zeros(2, 3, 4, 5), torch.ones(2, 1, 4, 5), torch.zeros(3)
+HOLED = MASK.clone()
+HOLED[0, 0, 1, 2] = 0
 MOMENTS, AFFINE = torch.zeros(1, 2, 3, dtype=torch.float64), torch.zeros(2, 3)
 MAPS, ARGMAX = torch.zeros(2, 2, 4, 5), torch.zeros(2, 1, 4, 5, dtype=torch.int32)
 SUMS = torch.zeros(2, 2, 3, dtype=torch.float64)
@@ -111,6 +113,10 @@ GOOD: dict[str, dict[str, Any]] = {
         "mask": MASK, "channels": [1], "kernel_size": [3, 3], "stride": [1, 1], "padding": [1, 1],
         "dilation": [1, 1], "eps": 1e-8, "new_mask": MASK.clone(), "ratio": MASK.clone()},
     "apply_mask": {"x": X, "mask": MASK, "channels": [3], "out": X.clone()},
+    "partial_conv_prologue": {
+        "x": X, "mask": HOLED, "channels": [3], "counts": [1], "kernel_size": [3, 3],
+        "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "eps": 1e-8,
+        "new_mask": MASK.clone(), "ratio": MASK.clone(), "masked": X.clone()},
     "partial_conv_epilogue": {
         "y": X.clone(), "ratio": MASK, "new_mask": MASK, "bias": VECTOR},
     "partial_conv_epilogue_backward": {
@@ -144,6 +150,10 @@ GOOD: dict[str, dict[str, Any]] = {
 def _call(name: str, arguments: dict[str, Any]) -> None:
     assert ",".join(arguments) == core.OP_TABLE[name]
     _native(name)(*(view(a) if isinstance(a, torch.Tensor) else a for a in arguments.values()))
+
+
+def test_every_native_op_is_called_here() -> None:
+    assert set(GOOD) == {name for name in core.OP_TABLE if not name.startswith("cuda")}
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -1,6 +1,6 @@
 // out = m == 0 ? 0 : x * m, for every form of mask. Forward prologue and, on the gradient of the
 // input, backward.
-#include "simd.h"
+#include "mask_sums.h"
 
 namespace inpaint {
 namespace INPAINT_SIMD {
@@ -148,8 +148,43 @@ bool planes_channels_last(const ApplyMaskArgs& a) {
   });
 }
 
+// Pixels whose planes are selected and counted together: their counts stay in L1.
+constexpr int64_t kCountBlock = 1024;
+
+// per_element, and the sum over the planes of each pixel while its mask is at hand.
+template <class T, class M>
+bool per_element_counted(const ApplyMaskArgs& a) {
+  const int64_t blocks = (a.s + kCountBlock - 1) / kCountBlock, image = a.c * a.s;
+  return parallel_for(a.pool, a.n * blocks, min_of(a.s, kCountBlock) * a.c,
+                      [&](int64_t begin, int64_t end) {
+                        for (int64_t t = begin; t < end; ++t) {
+                          const int64_t n = t / blocks, s0 = t % blocks * kCountBlock;
+                          const int64_t count = min_of(kCountBlock, a.s - s0);
+                          const T* x = static_cast<const T*>(a.x) + n * image;
+                          T* out = static_cast<T*>(a.out) + n * image;
+                          const M* mask = static_cast<const M*>(a.mask) + n * a.mask_n_stride;
+                          // A mask that the batch shares is counted once.
+                          const bool counting = n == 0 || a.mask_n_stride != 0;
+                          T* sums = static_cast<T*>(a.sums) + n * a.s + s0;
+                          if (a.channels_last) {
+                            for (int64_t s = s0; s < s0 + count; ++s) {
+                              select_row(x + s * a.c, mask + s * a.c, out + s * a.c, a.c);
+                              if (counting) sums[s - s0] = sum_channels<M, T>(mask + s * a.c, a.c);
+                            }
+                            continue;
+                          }
+                          for (int64_t i = 0; counting && i < count; ++i) sums[i] = T(0);
+                          for (int64_t at = s0; at < image; at += a.s) {
+                            select_row(x + at, mask + at, out + at, count);
+                            if (counting) add_row<M, T>(sums, mask + at, 1, count, T(1));
+                          }
+                        }
+                      });
+}
+
 template <class T, class M>
 bool per_element(const ApplyMaskArgs& a) {
+  if (a.sums != nullptr) return per_element_counted<T, M>(a);
   const int64_t image = a.c * a.s;
   return parallel_for(a.pool, a.n * image, 1, [&](int64_t begin, int64_t end) {
     while (begin < end) {  // one image at a time: a mask may be shared by the batch

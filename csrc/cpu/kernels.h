@@ -26,8 +26,9 @@ struct MaskUpdateArgs {
   void* new_mask;  // mask_dtype
   void* ratio;     // ratio_dtype
   DType ratio_dtype;
-  void* sums;  // n * size, ratio_dtype: planes summed over groups; unused if groups == 1
-  void* rows;  // n * out[0] * out[1] * (size[2] + 2 * padding[2]), ratio_dtype
+  void* sums;   // n * size, ratio_dtype: planes summed over groups; unused if groups == 1
+  bool summed;  // by apply_mask, on its way
+  void* rows;   // n * out[0] * out[1] * (size[2] + 2 * padding[2]), ratio_dtype
 };
 
 constexpr int64_t kMaskBlock = 256;  // pixels of a plane that are classified together
@@ -49,6 +50,8 @@ struct ApplyMaskArgs {
   int64_t groups;
   int64_t n, c, s;
   bool channels_last;
+  // With a mask of all channels: the planes summed, (n or 1, s) in dtype; or null.
+  void* sums;
 };
 
 struct EpilogueArgs {

@@ -1,34 +1,10 @@
 // Window sums of the mask: one row of vertical sums at a time, then the horizontal taps. Plain
 // additions rather than running sums: a binary mask is counted exactly, an empty window is 0.
-#include "simd.h"
+#include "mask_sums.h"
 
 namespace inpaint {
 namespace INPAINT_SIMD {
 namespace {
-
-template <class M, class T>
-INPAINT_INLINE T mask_value(M m) {
-  return static_cast<T>(m);
-}
-template <>
-INPAINT_INLINE float mask_value<uint8_t, float>(uint8_t m) {
-  return m != 0 ? 1.0f : 0.0f;
-}
-template <>
-INPAINT_INLINE double mask_value<uint8_t, double>(uint8_t m) {
-  return m != 0 ? 1.0 : 0.0;
-}
-
-template <class M, class T>
-INPAINT_INLINE void add_row(T* __restrict acc, const M* __restrict row, int64_t stride, int64_t w,
-                            T weight) {
-  if (stride == 1) {
-    INPAINT_IVDEP
-    for (int64_t i = 0; i < w; ++i) acc[i] += mask_value<M, T>(row[i]) * weight;
-  } else {
-    for (int64_t i = 0; i < w; ++i) acc[i] += mask_value<M, T>(row[i * stride]) * weight;
-  }
-}
 
 // Whether every plane stands for as many channels as the first, as in a full C-channel mask.
 INPAINT_INLINE bool dense_counts(const MaskUpdateArgs& a) {
@@ -36,22 +12,6 @@ INPAINT_INLINE bool dense_counts(const MaskUpdateArgs& a) {
     if (a.counts[g] != a.counts[0]) return false;
   }
   return true;
-}
-
-template <class M, class T>
-INPAINT_INLINE T sum_channels(const M* pixel, int64_t count) {
-  if constexpr (sizeof(M) == 1) {
-    int64_t valid = 0;
-    for (int64_t g = 0; g < count; ++g) valid += pixel[g] != 0;
-    return static_cast<T>(valid);
-  } else {
-    Vec<M> lanes{};
-    int64_t g = 0;
-    for (; g + Lanes<M>::count <= count; g += Lanes<M>::count) lanes += load(pixel + g);
-    double sum = horizontal_sum<M>(lanes);
-    for (; g < count; ++g) sum += static_cast<double>(pixel[g]);
-    return static_cast<T>(sum);
-  }
 }
 
 constexpr int64_t kSumBlock = 1024;  // pixels summed over the planes at a time: they stay in L1
@@ -158,7 +118,9 @@ bool run(const MaskUpdateArgs& a) {
   const int64_t s = a.size[0] * a.size[1] * w, blocks = (s + kSumBlock - 1) / kSumBlock;
   const bool whole_planes =
       a.mask_stride[4] == 1 && a.mask_stride[3] == w && a.mask_stride[2] == a.size[1] * w;
-  if (grouped && whole_planes) {
+  if (a.summed) {
+    // nothing left to sum
+  } else if (grouped && whole_planes) {
     ok = parallel_for(
         a.pool, a.n * blocks, min_of(s, kSumBlock) * a.groups, [&](int64_t begin, int64_t end) {
           for (int64_t t = begin; t < end; ++t) {

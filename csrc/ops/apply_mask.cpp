@@ -1,7 +1,4 @@
-#include <vector>
-
-#include "../cpu/kernels.h"
-#include "checks.h"
+#include "mask_args.h"
 
 namespace inpaint {
 
@@ -43,8 +40,9 @@ std::vector<uint8_t> classify_planes(const TensorView& mask, int64_t planes, int
 
 }  // namespace
 
-Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
-                  const Channels& channels, const TensorView& out) {
+Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                       const Channels& channels, const TensorView& out,
+                       std::vector<uint8_t>* classes, ApplyMaskArgs* args) {
   Dense dense;
   INPAINT_TRY(check_dense("x", x, &dense));
   INPAINT_TRY(check_like("out", out, "x", x));
@@ -55,7 +53,8 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
   for (int64_t g = 0; g < channels.groups; ++g) total += channels.counts[g];
   INPAINT_CHECK(total == dense.c, "channels: expected a sum of ", dense.c, ", got ", total);
 
-  ApplyMaskArgs a{};
+  ApplyMaskArgs& a = *args;
+  a = ApplyMaskArgs{};
   a.mask_per_element = channels.groups == dense.c && dense.c > 1;
   if (a.mask_per_element) {
     INPAINT_CHECK(mask.size[0] == dense.n || mask.size[0] == 1, "mask: expected batch ", dense.n,
@@ -74,7 +73,6 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
   } else {
     INPAINT_TRY(check_planes("mask", mask, x, channels.groups, &a.mask_n_stride));
   }
-  if (x.numel() == 0) return {};
   a.pool = pool;
   a.x = x.data;
   a.out = out.data;
@@ -87,19 +85,26 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
   a.c = dense.c;
   a.s = dense.s;
   a.channels_last = dense.channels_last;
-  std::vector<uint8_t> classes;
-  if (!a.mask_per_element) {
+  if (!a.mask_per_element && x.numel() > 0) {
     const int64_t blocks = (dense.s + kMaskBlock - 1) / kMaskBlock;
     const int64_t planes = mask.size[0] * channels.groups;
     if (channels.groups <= kFewPlanes) {
-      classes = classify_planes(mask, planes, dense.s);
+      *classes = classify_planes(mask, planes, dense.s);
     } else {
-      classes.assign(static_cast<size_t>(planes * blocks), kMixed);
+      classes->assign(static_cast<size_t>(planes * blocks), kMixed);
     }
-    a.classes = classes.data();
+    a.classes = classes->data();
     a.class_n_stride = a.mask_n_stride == 0 ? 0 : channels.groups * blocks;
   }
-  return pool_status(cpu_kernels().apply_mask(a));
+  return {};
+}
+
+Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                  const Channels& channels, const TensorView& out) {
+  ApplyMaskArgs a;
+  std::vector<uint8_t> classes;
+  INPAINT_TRY(apply_mask_args(pool, x, mask, channels, out, &classes, &a));
+  return x.numel() == 0 ? Status{} : pool_status(cpu_kernels().apply_mask(a));
 }
 
 Status all_valid(const TensorView& mask, bool* valid) {

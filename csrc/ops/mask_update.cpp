@@ -1,7 +1,6 @@
 #include <new>
 
-#include "../cpu/kernels.h"
-#include "checks.h"
+#include "mask_args.h"
 
 namespace inpaint {
 
@@ -65,13 +64,14 @@ MaskUpdateArgs align(const TensorView& mask, const Channels& channels, const Win
 
 }  // namespace
 
-Status mask_update(ParallelFor pool, const TensorView& mask, const Channels& channels,
-                   const Window& window, double eps, const TensorView& new_mask,
-                   const TensorView& ratio) {
+Status mask_update_args(ParallelFor pool, const TensorView& mask, const Channels& channels,
+                        const Window& window, double eps, const TensorView& new_mask,
+                        const TensorView& ratio, std::unique_ptr<char[]>* workspace,
+                        MaskUpdateArgs* args) {
   int64_t out[kMaxSpatial];
   INPAINT_TRY(check_mask_update(mask, channels, window, new_mask, ratio, out));
-  MaskUpdateArgs a = align(mask, channels, window, out);
-  if (mask.size[0] == 0) return {};
+  MaskUpdateArgs& a = *args;
+  a = align(mask, channels, window, out);
   a.pool = pool;
   a.eps = eps;
   a.new_mask = new_mask.data;
@@ -80,11 +80,20 @@ Status mask_update(ParallelFor pool, const TensorView& mask, const Channels& cha
   const int64_t bytes = dtype_size(ratio.dtype);
   const int64_t plane = a.groups > 1 ? a.n * a.size[0] * a.size[1] * a.size[2] : 0;
   const int64_t rows = a.n * a.out[0] * a.out[1] * (a.size[2] + 2 * a.padding[2]);
-  std::unique_ptr<char[]> workspace(new (std::nothrow) char[(plane + rows) * bytes]);
-  INPAINT_CHECK(workspace != nullptr, "mask_update: out of memory");
-  a.sums = workspace.get();
-  a.rows = workspace.get() + plane * bytes;
-  return pool_status(cpu_kernels().mask_update(a));
+  workspace->reset(new (std::nothrow) char[(plane + rows) * bytes]);
+  INPAINT_CHECK(*workspace != nullptr, "mask_update: out of memory");
+  a.sums = workspace->get();
+  a.rows = workspace->get() + plane * bytes;
+  return {};
+}
+
+Status mask_update(ParallelFor pool, const TensorView& mask, const Channels& channels,
+                   const Window& window, double eps, const TensorView& new_mask,
+                   const TensorView& ratio) {
+  MaskUpdateArgs a;
+  std::unique_ptr<char[]> workspace;
+  INPAINT_TRY(mask_update_args(pool, mask, channels, window, eps, new_mask, ratio, &workspace, &a));
+  return mask.size[0] == 0 ? Status{} : pool_status(cpu_kernels().mask_update(a));
 }
 
 #if defined(INPAINT_WITH_CUDA)

@@ -1,11 +1,12 @@
 #include <new>
 
-#include "../cpu/kernels.h"
-#include "checks.h"
+#include "mask_args.h"
 
 namespace inpaint {
 
 namespace {
+
+constexpr int64_t kCountedPlane = 64;  // pixels from which on masking counts on its way
 
 Status epilogue_args(const char* name, const TensorView& y, const TensorView& ratio,
                      const TensorView& new_mask, EpilogueArgs* a) {
@@ -26,6 +27,34 @@ Status epilogue_args(const char* name, const TensorView& y, const TensorView& ra
 }
 
 }  // namespace
+
+Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                             const Channels& channels, const Channels& counts, const Window& window,
+                             double eps, const TensorView& new_mask, const TensorView& ratio,
+                             const TensorView& masked, bool* holes) {
+  MaskUpdateArgs update;
+  std::unique_ptr<char[]> workspace;
+  ApplyMaskArgs select;
+  std::vector<uint8_t> classes;
+  INPAINT_TRY(
+      mask_update_args(pool, mask, counts, window, eps, new_mask, ratio, &workspace, &update));
+  bool valid = false;
+  INPAINT_TRY(all_valid(mask, &valid));
+  *holes = !valid;
+  if (*holes) {
+    INPAINT_TRY(apply_mask_args(pool, x, mask, channels, masked, &classes, &select));
+    if (x.numel() > 0) {
+      // Short planes are faster one after the other than a few pixels of each.
+      if (select.mask_per_element && select.s > kCountedPlane && ratio.dtype == x.dtype &&
+          update.counts[0] == 1) {
+        select.sums = update.sums;
+        update.summed = true;
+      }
+      INPAINT_TRY(pool_status(cpu_kernels().apply_mask(select)));
+    }
+  }
+  return mask.size[0] == 0 ? Status{} : pool_status(cpu_kernels().mask_update(update));
+}
 
 Status partial_conv_epilogue(ParallelFor pool, const TensorView& y, const TensorView& ratio,
                              const TensorView& new_mask, const TensorView& bias) {

@@ -17,6 +17,8 @@ inline constexpr std::string_view kOpTable =
     "mask_update(mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,ratio);"
     "apply_mask(x,mask,channels,out);"
     "all_valid(mask);"
+    "partial_conv_prologue(x,mask,channels,counts,kernel_size,stride,padding,dilation,eps,new_mask,"
+    "ratio,masked);"
     "partial_conv_epilogue(y,ratio,new_mask,bias);"
     "partial_conv_epilogue_backward(grad,ratio,new_mask,grad_raw,grad_bias);"
     "region_norm_forward(x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd);"
@@ -70,6 +72,13 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
 
 // Whether a dense mask holds nothing but ones: then there is nothing to select away.
 Status all_valid(const TensorView& mask, bool* valid);
+
+// mask_update with `counts`, and masked = x without its holes; `masked` is left alone, and `holes`
+// false, if there are none. `channels` are those of x that each plane stands for.
+Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                             const Channels& channels, const Channels& counts, const Window& window,
+                             double eps, const TensorView& new_mask, const TensorView& ratio,
+                             const TensorView& masked, bool* holes);
 
 // In place on the raw convolution: y = y * ratio, or (y * ratio + bias) * new_mask.
 Status partial_conv_epilogue(ParallelFor pool, const TensorView& y, const TensorView& ratio,

@@ -11,10 +11,16 @@ from ... import core
 from ..layout import dense, order
 
 
+def native_planes(mask: Tensor, x: Tensor, channels: Sequence[int]) -> Tensor:
+    """The planes in the order that the kernel reads: as x if x has a plane for each channel."""
+    if len(channels) == x.shape[1] > 1:
+        return mask.contiguous(memory_format=order(x))
+    return mask if mask.is_contiguous() else mask.contiguous()
+
+
 def apply_mask_into(x: Tensor, mask: Tensor, channels: Sequence[int], out: Tensor) -> Tensor:
     """out = x masked; both dense and of one memory order, and they may be the same tensor."""
-    per_element = len(channels) == x.shape[1] > 1
-    planes = mask.contiguous(memory_format=order(x)) if per_element else mask.contiguous()
+    planes = native_planes(mask, x, channels)
     core.load().apply_mask(core.view(x), core.view(planes), channels, core.view(out))
     return out
 

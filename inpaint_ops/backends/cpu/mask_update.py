@@ -11,6 +11,12 @@ from ... import core
 from ..window import output_size
 
 
+def empty_planes(mask: Tensor, spatial: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Uninitialized new mask (N, 1, ...) in the mask's dtype and ratio in ``dtype``."""
+    size = (mask.shape[0], 1, *spatial)
+    return torch.empty(size, dtype=mask.dtype), torch.empty(size, dtype=dtype)
+
+
 def mask_update(
     mask: Tensor,
     channels: Sequence[int],
@@ -23,9 +29,7 @@ def mask_update(
 ) -> tuple[Tensor, Tensor]:
     """New mask (N, 1, ...) in the mask's dtype, ratio in ``dtype`` (float32 or float64)."""
     spatial = output_size(mask.shape[2:], kernel_size, stride, padding, dilation)
-    size = [mask.shape[0], 1, *spatial]
-    new_mask = torch.empty(size, dtype=mask.dtype)
-    ratio = torch.empty(size, dtype=dtype)
+    new_mask, ratio = empty_planes(mask, spatial, dtype)
     core.load().mask_update(
         core.view(mask), channels, kernel_size, stride, padding, dilation, eps,
         core.view(new_mask), core.view(ratio),

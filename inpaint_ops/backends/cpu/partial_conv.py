@@ -1,4 +1,4 @@
-"""Partial convolution: mask pass, prologue into scratch, ATen's convolution, epilogue in place."""
+"""Partial convolution: prologue into scratch, ATen's convolution, epilogue in place."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor
 from ... import core
 from ..convolution import convolution, convolution_backward
 from ..layout import dense, like
+from ..window import output_size
 from . import scratch
-from .apply_mask import apply_mask_in_place, apply_mask_into
-from .mask_update import mask_update
+from .apply_mask import apply_mask_in_place, apply_mask_into, native_planes
+from .mask_update import empty_planes, mask_update
 
 
 def _holes(mask: Tensor | None, masked_input: bool) -> Tensor | None:
@@ -50,13 +51,24 @@ def partial_conv_forward(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y = (conv(x*mask) * ratio + bias) * new_mask, or conv(x*mask) * ratio without a bias."""
-    plane = x.new_ones(()).expand(1, 1, *x.shape[2:]) if mask is None else mask
     counts = channels if multi_channel else [1]
-    new_mask, ratio = mask_update(
-        plane, counts, weight.shape[2:], stride, mask_padding, dilation, eps, x.dtype
-    )
-    masked = _masked(x, _holes(mask, masked_input), channels)
-    y = dense(convolution(masked, weight, stride, padding, dilation, groups))
+    x, kernel = dense(x), weight.shape[2:]
+    if mask is None or masked_input:
+        plane = x.new_ones(()).expand(1, 1, *x.shape[2:]) if mask is None else mask
+        new_mask, ratio = mask_update(
+            plane, counts, kernel, stride, mask_padding, dilation, eps, x.dtype
+        )
+    else:
+        spatial = output_size(mask.shape[2:], kernel, stride, mask_padding, dilation)
+        new_mask, ratio = empty_planes(mask, spatial, x.dtype)
+        masked = scratch.empty_like(x, scratch.INPUT)
+        holes = core.load().partial_conv_prologue(
+            core.view(x), core.view(native_planes(mask, x, channels)), channels, counts, kernel,
+            stride, mask_padding, dilation, eps, core.view(new_mask), core.view(ratio),
+            core.view(masked),
+        )  # fmt: skip
+        x = masked if holes else x
+    y = dense(convolution(x, weight, stride, padding, dilation, groups))
     core.load().partial_conv_epilogue(
         core.view(y),
         core.view(ratio),
