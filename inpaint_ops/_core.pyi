@@ -36,7 +36,7 @@ def partial_conv_prologue(
     eps: float,
     new_mask: TensorView,
     ratio: TensorView,
-    masked: TensorView,
+    out: TensorView,
 ) -> bool: ...
 def partial_conv_epilogue(
     y: TensorView, ratio: TensorView, new_mask: TensorView, bias: TensorView | None

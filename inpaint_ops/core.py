@@ -23,7 +23,7 @@ OP_TABLE: dict[str, str] = {
     "apply_mask": "x,mask,channels,out",
     "all_valid": "mask",
     "partial_conv_prologue": (
-        "x,mask,channels,counts,kernel_size,stride,padding,dilation,eps,new_mask,ratio,masked"
+        "x,mask,channels,counts,kernel_size,stride,padding,dilation,eps,new_mask,ratio,out"
     ),
     "partial_conv_epilogue": "y,ratio,new_mask,bias",
     "partial_conv_epilogue_backward": "grad,ratio,new_mask,grad_raw,grad_bias",

@@ -116,7 +116,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "partial_conv_prologue": {
         "x": X, "mask": HOLED, "channels": [3], "counts": [1], "kernel_size": [3, 3],
         "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "eps": 1e-8,
-        "new_mask": MASK.clone(), "ratio": MASK.clone(), "masked": X.clone()},
+        "new_mask": MASK.clone(), "ratio": MASK.clone(), "out": X.clone()},
     "partial_conv_epilogue": {
         "y": X.clone(), "ratio": MASK, "new_mask": MASK, "bias": VECTOR},
     "partial_conv_epilogue_backward": {

@@ -31,7 +31,7 @@ Status epilogue_args(const char* name, const TensorView& y, const TensorView& ra
 Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const TensorView& mask,
                              const Channels& channels, const Channels& counts, const Window& window,
                              double eps, const TensorView& new_mask, const TensorView& ratio,
-                             const TensorView& masked, bool* holes) {
+                             const TensorView& out, bool* holes) {
   MaskUpdateArgs update;
   std::unique_ptr<char[]> workspace;
   ApplyMaskArgs select;
@@ -42,7 +42,7 @@ Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const Tensor
   INPAINT_TRY(all_valid(mask, &valid));
   *holes = !valid;
   if (*holes) {
-    INPAINT_TRY(apply_mask_args(pool, x, mask, channels, masked, &classes, &select));
+    INPAINT_TRY(apply_mask_args(pool, x, mask, channels, out, &classes, &select));
     if (x.numel() > 0) {
       // Short planes are faster one after the other than a few pixels of each.
       if (select.mask_per_element && select.s > kCountedPlane && ratio.dtype == x.dtype &&

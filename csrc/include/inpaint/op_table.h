@@ -18,7 +18,7 @@ inline constexpr std::string_view kOpTable =
     "apply_mask(x,mask,channels,out);"
     "all_valid(mask);"
     "partial_conv_prologue(x,mask,channels,counts,kernel_size,stride,padding,dilation,eps,new_mask,"
-    "ratio,masked);"
+    "ratio,out);"
     "partial_conv_epilogue(y,ratio,new_mask,bias);"
     "partial_conv_epilogue_backward(grad,ratio,new_mask,grad_raw,grad_bias);"
     "region_norm_forward(x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd);"
@@ -73,7 +73,7 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
 // Whether a dense mask holds nothing but ones: then there is nothing to select away.
 Status all_valid(const TensorView& mask, bool* valid);
 
-// mask_update with `counts`, and masked = x without its holes; `masked` is left alone, and `holes`
+// mask_update with `counts`, and out = x without its holes; `out` is left alone, and `holes`
 // false, if there are none. `channels` are those of x that each plane stands for.
 Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const TensorView& mask,
                              const Channels& channels, const Channels& counts, const Window& window,
