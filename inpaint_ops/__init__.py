@@ -5,7 +5,8 @@ from importlib.metadata import version as _version
 from .backends.dispatch import available_backends, use_backend
 from .channel_mask import ChannelMask
 from .functional import partial_conv2d, region_norm, update_mask
-from .nn import RN_B, RN_L, PartialConv2d, RegionNorm2d
+from .nn import RN_B, RN_L, PartialConv2d, RegionNorm2d, UpsampledPartialConv2d
+from .upsampling import partial_conv2d_upsampled
 
 __version__ = _version("inpaint_ops")
 
@@ -15,8 +16,10 @@ __all__ = [
     "ChannelMask",
     "PartialConv2d",
     "RegionNorm2d",
+    "UpsampledPartialConv2d",
     "available_backends",
     "partial_conv2d",
+    "partial_conv2d_upsampled",
     "region_norm",
     "update_mask",
     "use_backend",

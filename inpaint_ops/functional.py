@@ -16,7 +16,7 @@ from .autograd import partial_conv as _partial_conv
 from .autograd.apply_mask import ApplyMask
 from .autograd.region_norm import RegionNorm, region_norm_forward
 from .channel_mask import ChannelMask
-from .masks import Mask, Planes, check_mask, check_size, normalize_dtype, planes_for
+from .masks import Mask, Planes, check_mask, check_plane, normalize_dtype, planes_for
 from .validation import (
     autocast,
     autocast_parameters,
@@ -245,12 +245,7 @@ def region_norm(
     if not isinstance(x, Tensor) or not 3 <= x.dim() <= 5:
         check_x(x, 2)
     check_x(x, x.dim() - 2)
-    check_mask(mask)
-    if isinstance(mask, ChannelMask):
-        raise TypeError("mask: expected a tensor with one channel, got a ChannelMask")
-    check_size("mask", mask, x)
-    if mask.shape[1] != 1:
-        raise ValueError(f"mask: expected 1 channel, got shape {tuple(mask.shape)}")
+    check_plane("mask", mask, x)
     if stats not in ("batch", "instance"):
         raise ValueError(f"stats: expected 'batch' or 'instance', got {stats!r}")
     weight, bias = autocast_parameters(x, weight, bias)

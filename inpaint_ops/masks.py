@@ -20,14 +20,24 @@ class Planes(NamedTuple):
     multi_channel: bool  # whether the window counts channels, not only pixels
 
 
-def check_mask(mask: object) -> None:
+def check_mask(mask: object, name: str = "mask") -> None:
     """Raise if ``mask`` is no tensor, or holds complex numbers."""
     if isinstance(mask, ChannelMask):
         mask = mask.planes
     if not isinstance(mask, Tensor):
-        raise TypeError(f"mask: expected a tensor or a ChannelMask, got {type(mask).__name__}")
+        raise TypeError(f"{name}: expected a tensor or a ChannelMask, got {type(mask).__name__}")
     if mask.is_complex():
-        raise TypeError(f"mask: expected bool, integer or floating values, got {mask.dtype}")
+        raise TypeError(f"{name}: expected bool, integer or floating values, got {mask.dtype}")
+
+
+def check_plane(name: str, mask: Mask, x: Tensor) -> None:
+    """Raise unless ``mask`` is one plane for x, (N or 1, 1, ...)."""
+    check_mask(mask, name)
+    if isinstance(mask, ChannelMask):
+        raise TypeError(f"{name}: expected a tensor with one channel, got a ChannelMask")
+    check_size(name, mask, x)
+    if mask.shape[1] != 1:
+        raise ValueError(f"{name}: expected 1 channel, got shape {tuple(mask.shape)}")
 
 
 def normalize_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -71,15 +71,29 @@ def autocast_parameters(x: Tensor, *parameters: Tensor | None) -> tuple[Tensor |
     return tuple(None if p is None else p.to(x.dtype) for p in parameters)
 
 
-def check_x(x: Tensor, axes: int) -> None:
+def check_x(x: Tensor, axes: int, name: str = "x") -> None:
     """Raise unless x is a floating tensor of (N, C) and ``axes`` spatial axes."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
     if x.dim() != axes + 2:
         layout = "(N, C, " + ", ".join("DHW"[3 - axes :]) + ")"
-        raise ValueError(f"x: expected {axes + 2} axes {layout}, got shape {tuple(x.shape)}")
+        raise ValueError(f"{name}: expected {axes + 2} axes {layout}, got shape {tuple(x.shape)}")
     if not x.is_floating_point():
-        raise TypeError(f"x: expected a floating dtype, got {x.dtype}")
+        raise TypeError(f"{name}: expected a floating dtype, got {x.dtype}")
+
+
+def check_skip(x: Tensor, skip: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Raise unless skip, weight and bias are those of a convolution of x beside the skip."""
+    check_like_x("skip", skip, x)
+    if skip.shape[0] != x.shape[0]:
+        raise ValueError(f"skip: expected batch {x.shape[0]} (as x), got {skip.shape[0]}")
+    if weight.dim() != 4 or weight.shape[1] != x.shape[1] + skip.shape[1]:
+        raise ValueError(
+            f"weight: expected (C_out, {x.shape[1]} + {skip.shape[1]}, kh, kw), the channels of x "
+            f"and skip, got shape {tuple(weight.shape)}"
+        )
+    check_like_x("weight", weight, x)
+    check_bias(x, weight, bias)
 
 
 def check_like_x(name: str, tensor: Tensor, x: Tensor) -> None:
@@ -109,10 +123,16 @@ def check_weight(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) ->
             f"x: expected {weight.shape[1] * groups} channels (weight {tuple(weight.shape)}, "
             f"groups {groups}), got {x.shape[1]}"
         )
-    if bias is not None:
-        if bias.shape != weight.shape[:1]:
-            raise ValueError(f"bias: expected shape ({weight.shape[0]},), got {tuple(bias.shape)}")
-        check_like_x("bias", bias, x)
+    check_bias(x, weight, bias)
+
+
+def check_bias(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Raise unless bias is None or has an entry for each output channel."""
+    if bias is None:
+        return
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias: expected shape ({weight.shape[0]},), got {tuple(bias.shape)}")
+    check_like_x("bias", bias, x)
 
 
 def _window(

@@ -1,6 +1,6 @@
 """Drop-in modules."""
 
-from .partial_conv import PartialConv2d
+from .partial_conv import PartialConv2d, UpsampledPartialConv2d
 from .region_norm import RN_B, RN_L, RegionNorm2d
 
-__all__ = ["RN_B", "RN_L", "PartialConv2d", "RegionNorm2d"]
+__all__ = ["RN_B", "RN_L", "PartialConv2d", "RegionNorm2d", "UpsampledPartialConv2d"]

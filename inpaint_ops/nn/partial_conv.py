@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..functional import partial_conv2d
 from ..masks import Mask
+from ..upsampling import partial_conv2d_upsampled
 
 
 class PartialConv2d(nn.Conv2d):
@@ -74,4 +75,58 @@ class PartialConv2d(nn.Conv2d):
         return (
             f"{super().extra_repr()}, multi_channel={self.multi_channel}, "
             f"return_mask={self.return_mask}"
+        )
+
+
+class UpsampledPartialConv2d(PartialConv2d):
+    """Partial convolution of an enlarged map beside a skip: the decoder's step in U-Nets.
+
+    Parameters and state_dict of a :class:`PartialConv2d` that takes the concatenation; semantics as
+    in :func:`inpaint_ops.partial_conv2d_upsampled`, which avoids it.
+
+    Args:
+        deep_channels: C1, of the map to enlarge.
+        skip_channels: C2, of the skip.
+        out_channels: C_out.
+        kernel_size: side of the window; the padding is half of it.
+        bias: whether there is one.
+        eps: added to the window's sum.
+    """
+
+    def __init__(
+        self,
+        deep_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        bias: bool = True,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(
+            deep_channels + skip_channels,
+            out_channels,
+            kernel_size,
+            padding=kernel_size // 2,
+            bias=bias,
+            return_mask=True,
+            eps=eps,
+        )
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, mask_in: Tensor, skip: Tensor, skip_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Enlarge, join and convolve.
+
+        Args:
+            input: (N, C1, h, w).
+            mask_in: (N or 1, 1, h, w), 1 = valid.
+            skip: (N, C2, H, W).
+            skip_mask: (N or 1, 1, H, W).
+
+        Returns:
+            y (N, C_out, H', W') and the new mask (N or 1, 1, H', W').
+        """
+        padding = self.kernel_size[0] // 2
+        return partial_conv2d_upsampled(
+            input, mask_in, skip, skip_mask, self.weight, self.bias, padding, self.eps
         )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inpaint_ops import RN_B, ChannelMask, PartialConv2d
+from inpaint_ops import RN_B, ChannelMask, PartialConv2d, UpsampledPartialConv2d
 
 
 class ConvUnit(nn.Module):
@@ -29,7 +27,27 @@ class ConvUnit(nn.Module):
         return y if self.activation is None else self.activation(y)
 
 
-class PartialConvUnit(nn.Module):
+class _PartialUnit(nn.Module):
+    """What follows a partial convolution in both kinds of block."""
+
+    def __init__(
+        self, conv: PartialConv2d, norm: nn.Module | None, activation: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+        self.activation = activation
+
+    def _finish(self, y: Tensor, new_mask: Tensor, region: Tensor | None) -> Tensor:
+        if isinstance(self.norm, RN_B):
+            # RN_B keeps the polarity of its published code: 1 = hole.
+            y = self.norm(y, 1 - (new_mask if region is None else region))
+        elif self.norm is not None:
+            y = self.norm(y)
+        return y if self.activation is None else self.activation(y)
+
+
+class PartialConvUnit(_PartialUnit):
     """Partial convolution, then normalization, then activation; the last two may be absent.
 
     Liu et al. (2018), eq. 1 (convolution) and 2 (mask). Padding is kernel_size // 2.
@@ -59,8 +77,7 @@ class PartialConvUnit(nn.Module):
             activation: may work in place, because neither norms nor partial convolutions need
                 their output for their gradient.
         """
-        super().__init__()
-        self.conv = PartialConv2d(
+        conv = PartialConv2d(
             in_channels,
             out_channels,
             kernel_size,
@@ -69,8 +86,7 @@ class PartialConvUnit(nn.Module):
             bias=bias,
             return_mask=True,
         )
-        self.norm = norm
-        self.activation = activation
+        super().__init__(conv, norm, activation)
 
     def forward(
         self, x: Tensor, mask: Tensor | ChannelMask, region: Tensor | None = None
@@ -88,34 +104,49 @@ class PartialConvUnit(nn.Module):
         """
         y, updated = self.conv(x, mask)
         new_mask: Tensor = updated.planes if isinstance(updated, ChannelMask) else updated
-        if isinstance(self.norm, RN_B):
-            # RN_B keeps the polarity of its published code: 1 = hole.
-            y = self.norm(y, 1 - (new_mask if region is None else region))
-        elif self.norm is not None:
-            y = self.norm(y)
-        if self.activation is not None:
-            y = self.activation(y)
-        return y, new_mask
+        return self._finish(y, new_mask, region), new_mask
 
 
-def upsample_and_join(
-    x: Tensor, mask: Tensor, skip: Tensor, skip_mask: Tensor
-) -> tuple[Tensor, ChannelMask]:
-    """Resize to the skip's size (nearest) and concatenate features and masks, deep ones first.
+class PartialConvUpUnit(_PartialUnit):
+    """A decoder's block: enlarge to the skip's size (nearest), join, then as `PartialConvUnit`."""
 
-    Where the skip is exactly twice as large, this is nearest up-sampling by 2; other sizes come
-    from odd inputs of a stride-2 convolution.
+    def __init__(
+        self,
+        deep_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        bias: bool = False,
+        norm: nn.Module | None = None,
+        activation: nn.Module | None = None,
+    ) -> None:
+        """Make a block; the convolution takes deep_channels + skip_channels, deep ones first."""
+        conv = UpsampledPartialConv2d(
+            deep_channels, skip_channels, out_channels, kernel_size, bias=bias
+        )
+        super().__init__(conv, norm, activation)
 
-    Args:
-        x, mask: (N, C1, h, w) and (N, 1, h, w).
-        skip, skip_mask: (N, C2, H, W) and (N, 1, H, W).
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        skip: Tensor,
+        skip_mask: Tensor,
+        region: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Enlarge, join, convolve, normalize, activate.
 
-    Returns:
-        (N, C1 + C2, H, W), and its mask as two planes that stand for C1 and C2 channels.
-    """
-    size = skip.shape[-2:]
-    x = F.interpolate(x, size=size, mode="nearest")
-    mask = F.interpolate(mask, size=size, mode="nearest")
-    joined = torch.cat([x, skip], dim=1)
-    planes = torch.cat([mask, skip_mask], dim=1)
-    return joined, ChannelMask(planes, (x.shape[1], skip.shape[1]))
+        Where the skip is exactly twice as large, this is nearest up-sampling by 2; other sizes
+        come from odd inputs of a stride-2 convolution.
+
+        Args:
+            x, mask: (N, C1, h, w) and (N, 1, h, w), 1 = valid.
+            skip, skip_mask: (N, C2, H, W) and (N, 1, H, W).
+            region: the regions of an `RN_B`, as in `PartialConvUnit`.
+
+        Returns:
+            The output (N, C_out, H, W) and its updated mask (N, 1, H, W).
+        """
+        y, new_mask = self.conv(x, mask, skip, skip_mask)
+        return self._finish(y, new_mask, region), new_mask

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from inpaint_ops import RN_B, RN_L
 
-from .blocks import PartialConvUnit, upsample_and_join
+from .blocks import PartialConvUnit, PartialConvUpUnit
 from .checks import check_at_least, check_choice, check_image, prepare_mask
 from .initialization import init_kaiming
 from .registry import ModelCard, register_model
@@ -109,10 +109,10 @@ class PartialConvUNet(nn.Module):
             self.add_module(f"enc{i}", encoder)
         for i in range(levels, 0, -1):
             last = i == 1
-            decoder = PartialConvUnit(
-                channels[i] + channels[i - 1],
+            decoder = PartialConvUpUnit(
+                channels[i],
                 channels[i - 1],
-                3,
+                channels[i - 1],
                 bias=last,
                 norm=None if last else decoder_norm(channels[i - 1]),
                 activation=None if last else nn.LeakyReLU(0.2, inplace=True),
@@ -127,9 +127,9 @@ class PartialConvUNet(nn.Module):
             f"region_mask={self.region_mask!r}"
         )
 
-    def unit(self, name: str) -> PartialConvUnit:
+    def unit(self, name: str) -> PartialConvUnit | PartialConvUpUnit:
         """The block called `name`: "enc1" to "enc<levels>", "dec<levels>" to "dec1"."""
-        block: PartialConvUnit = getattr(self, name)
+        block: PartialConvUnit | PartialConvUpUnit = getattr(self, name)
         return block
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -159,8 +159,7 @@ class PartialConvUNet(nn.Module):
             masks.append(m)
             x, m = self.unit(f"enc{i}")(x, m, region)
         for i in range(self.levels, 0, -1):
-            joined, joined_mask = upsample_and_join(x, m, features.pop(), masks.pop())
-            x, m = self.unit(f"dec{i}")(joined, joined_mask)
+            x, m = self.unit(f"dec{i}")(x, m, features.pop(), masks.pop())
         return x
 
     def _check_batch_norm(self, image: Tensor) -> None:
