@@ -88,6 +88,16 @@ Window window(py::handle kernel, py::handle stride, py::handle padding, py::hand
   return out;
 }
 
+struct Pair {
+  int64_t values[2];
+};
+
+Pair pair(py::handle value) {
+  const Sequence numbers(value);
+  if (numbers.size() != 2) throw py::value_error("padding, dilation: two numbers each");
+  return {{numbers[0], numbers[1]}};
+}
+
 // Runs the op without the interpreter lock, and raises what it reports.
 template <class Op>
 void run(const Op& op) {
@@ -189,6 +199,11 @@ PYBIND11_MODULE(_core, m) {
   m.def("channel_pool", [](H x, H pooled, H argmax) {
     const TensorView a = view(x), b = view(pooled), c = view(argmax);
     run([&] { return channel_pool(pool, a, b, c); });
+  });
+  m.def("narrow_conv", [](H x, H weight, H padding, H dilation, H out) {
+    const TensorView a = view(x), b = view(weight), c = view(out);
+    const Pair p = pair(padding), d = pair(dilation);
+    run([&] { return narrow_conv(pool, a, b, p.values, d.values, c); });
   });
   m.def("plane_conv", [](H x, H weight, H bias, H out) {
     const TensorView a = view(x), b = view(weight), c = view(bias), d = view(out);

@@ -73,6 +73,13 @@ def region_norm_backward(
     grad_bias: TensorView,
 ) -> None: ...
 def channel_pool(x: TensorView, pooled: TensorView, argmax: TensorView) -> None: ...
+def narrow_conv(
+    x: TensorView,
+    weight: TensorView,
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    out: TensorView,
+) -> None: ...
 def plane_conv(
     x: TensorView, weight: TensorView, bias: TensorView | None, out: TensorView
 ) -> None: ...

@@ -30,6 +30,7 @@ OP_TABLE: dict[str, str] = {
     "region_norm_forward": "x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd",
     "region_norm_backward": ("grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias"),
     "channel_pool": "x,pooled,argmax",
+    "narrow_conv": "x,weight,padding,dilation,out",
     "plane_conv": "x,weight,bias,out",
     "plane_conv_backward_weight": "grad,x,grad_weight",
     "attention_region_norm_forward": "x,mask,maps,eps,y,mean,rstd",

@@ -101,6 +101,7 @@ def test_instruction_set_from_the_environment() -> None:
 # Malformed views --------------------------------------------------------------------------------
 
 X, MASK, VECTOR = torch.zeros(2, 3, 4, 5), torch.ones(2, 1, 4, 5), torch.zeros(3)
+WIDE = torch.zeros(2, 16, 4, 5)
 HOLED = MASK.clone()
 HOLED[0, 0, 1, 2] = 0
 MOMENTS, AFFINE = torch.zeros(1, 2, 3, dtype=torch.float64), torch.zeros(2, 3)
@@ -131,6 +132,9 @@ GOOD: dict[str, dict[str, Any]] = {
         "grad_bias": AFFINE.clone()},
     "channel_pool": {"x": X, "pooled": MAPS.clone(), "argmax": ARGMAX.clone()},
     "all_valid": {"mask": MASK},
+    "narrow_conv": {
+        "x": WIDE, "weight": torch.zeros(3, 16, 3, 3), "padding": [1, 1], "dilation": [1, 1],
+        "out": torch.zeros(2, 3, 4, 5)},
     "plane_conv": {
         "x": MAPS, "weight": torch.zeros(2, 2, 3, 3), "bias": torch.zeros(2), "out": MAPS.clone()},
     "plane_conv_backward_weight": {
@@ -185,9 +189,13 @@ def test_malformed_tensors_are_refused_by_name(name: str, argument: str, change:
     optional = argument in ("bias", "weight", "grad_bias") and (name, argument) not in (
         ("region_norm_backward", "grad_bias"),
         ("plane_conv", "weight"),
+        ("narrow_conv", "weight"),
     )
     accepted = change == "missing" and optional
-    accepted |= change == "strides" and (name, argument) == ("mask_update", "mask")
+    accepted |= change == "strides" and (name, argument) in (
+        ("mask_update", "mask"),
+        ("narrow_conv", "weight"),
+    )
     accepted |= name == "all_valid" and change in ("rank", "size", "strides")
     # A window three times as wide is as odd.
     accepted |= change == "size" and (name, argument) in (

@@ -129,6 +129,18 @@ struct PlaneConvArgs {
   void* padded;      // n * in * (h + kh - 1) * (w + kw - 1)
   int64_t n, in, outputs, h, w, kh, kw;
 };
+constexpr int64_t kNarrowSpan = 64;  // the widest window of narrow_conv, less one
+// Stride 1, few outputs; weights packed as narrow_conv.cpp says.
+struct NarrowConvArgs {
+  ParallelFor pool;
+  DType dtype;
+  bool channels_last;
+  const void* x;
+  const void* weight;
+  void* out;
+  int64_t n, in, h, w, outputs, oh, ow, kh, kw, padded_in;
+  int64_t padding[2], dilation[2];
+};
 constexpr int64_t kPlaneRows = 16;  // rows of one unit of the weight gradient
 
 constexpr int64_t kUnitChunks = 4;  // chunks of one unit of a reduction, for every thread count
@@ -146,6 +158,7 @@ struct CpuKernels {
   bool (*attention_backward_input)(const RegionNormArgs&);
   bool (*plane_conv)(const PlaneConvArgs&);
   bool (*plane_conv_backward_weight)(const PlaneConvArgs&);
+  bool (*narrow_conv)(const NarrowConvArgs&);
 };
 
 constexpr int64_t kEpilogueUnit = 4096;  // pixels of one unit of the bias gradient

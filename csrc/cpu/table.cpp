@@ -15,6 +15,7 @@ bool attention_backward_maps(const RegionNormArgs&);
 bool attention_backward_input(const RegionNormArgs&);
 bool plane_conv(const PlaneConvArgs&);
 bool plane_conv_backward_weight(const PlaneConvArgs&);
+bool narrow_conv(const NarrowConvArgs&);
 
 #define INPAINT_NAME_TEXT(name) #name
 #define INPAINT_NAME(name) INPAINT_NAME_TEXT(name)
@@ -33,6 +34,7 @@ const CpuKernels kTable = {
     attention_backward_input,
     plane_conv,
     plane_conv_backward_weight,
+    narrow_conv,
 };
 
 }  // namespace INPAINT_SIMD

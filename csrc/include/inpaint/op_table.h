@@ -24,6 +24,7 @@ inline constexpr std::string_view kOpTable =
     "region_norm_forward(x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd);"
     "region_norm_backward(grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias);"
     "channel_pool(x,pooled,argmax);"
+    "narrow_conv(x,weight,padding,dilation,out);"
     "plane_conv(x,weight,bias,out);"
     "plane_conv_backward_weight(grad,x,grad_weight);"
     "attention_region_norm_forward(x,mask,maps,eps,y,mean,rstd);"
@@ -104,6 +105,11 @@ Status region_norm_backward(ParallelFor pool, const TensorView& grad, const Tens
 // pooled (N, 2, ...): mean and maximum over channels; argmax (N, 1, ...) int32, first of ties.
 Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& pooled,
                     const TensorView& argmax);
+
+// Stride-1 convolution into one to four channels: x (N, C, H, W) of at least a vector (64 bytes) of
+// channels, weight (O, C, kh, kw) of any strides, out in the memory order of x.
+Status narrow_conv(ParallelFor pool, const TensorView& x, const TensorView& weight,
+                   const int64_t padding[2], const int64_t dilation[2], const TensorView& out);
 
 // Stride-1 convolution of one or two planes into one or two, odd window, zero padding that keeps
 // the size: x (N, P, H, W), weight (Q, P, kh, kw), bias (Q) or undefined, out (N, Q, H, W).

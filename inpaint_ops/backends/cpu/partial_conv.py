@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ... import core
-from ..convolution import convolution, convolution_backward
+from ..convolution import convolution_backward
 from ..layout import dense, like
 from ..window import output_size
 from . import scratch
 from .apply_mask import apply_mask_in_place, apply_mask_into, native_planes
+from .convolution import convolution
 from .mask_update import empty_planes, mask_update
 
 
@@ -68,7 +69,7 @@ def partial_conv_forward(
             core.view(masked),
         )  # fmt: skip
         x = masked if holes else x
-    y = dense(convolution(x, weight, stride, padding, dilation, groups))
+    y = convolution(x, weight, stride, padding, dilation, groups)
     core.load().partial_conv_epilogue(
         core.view(y),
         core.view(ratio),
