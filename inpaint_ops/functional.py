@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from .autograd import attention_region_norm as _attention
 from .autograd import partial_conv as _partial_conv
-from .autograd.apply_mask import ApplyMask
+from .autograd.apply_mask import apply_mask
 from .autograd.region_norm import RegionNorm, region_norm_forward
 from .channel_mask import ChannelMask
 from .masks import Mask, Planes, check_mask, check_plane, normalize_dtype, planes_for
@@ -68,7 +68,7 @@ def _partial_conv_nd(
         if planes is None:
             planes = x.new_ones(()).expand(1, 1, *x.shape[2:])
         else:
-            x = ApplyMask.apply(x, planes, form.channels)
+            x = apply_mask(x, planes, form.channels)
         after = [b + e for b, e in zip(before, extra, strict=True)]
         x = F.pad(x, pad_argument(before, after), padding_mode)
         masked_input, conv_padding = True, (0,) * axes

@@ -30,12 +30,12 @@ def check_mask(mask: object, name: str = "mask") -> None:
         raise TypeError(f"{name}: expected bool, integer or floating values, got {mask.dtype}")
 
 
-def check_plane(name: str, mask: Mask, x: Tensor) -> None:
-    """Raise unless ``mask`` is one plane for x, (N or 1, 1, ...)."""
+def check_plane(name: str, mask: Mask, x: Tensor, of: str = "x") -> None:
+    """Raise unless ``mask`` is one plane for x, (N or 1, 1, ...); messages call x ``of``."""
     check_mask(mask, name)
     if isinstance(mask, ChannelMask):
         raise TypeError(f"{name}: expected a tensor with one channel, got a ChannelMask")
-    check_size(name, mask, x)
+    check_size(name, mask, x, of)
     if mask.shape[1] != 1:
         raise ValueError(f"{name}: expected 1 channel, got shape {tuple(mask.shape)}")
 
@@ -49,22 +49,24 @@ def normalize_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.to(dtype) if mask.is_floating_point() else mask != 0
 
 
-def check_size(name: str, mask: Tensor, x: Tensor) -> None:
-    """Raise unless the mask's batch, spatial size and device go with x."""
+def check_size(name: str, mask: Tensor, x: Tensor, of: str = "x") -> None:
+    """Raise unless the mask's batch, spatial size and device go with x, called ``of``."""
     if mask.dim() != x.dim():
-        raise ValueError(f"{name}: expected {x.dim()} axes as x has, got shape {tuple(mask.shape)}")
+        raise ValueError(
+            f"{name}: expected {x.dim()} axes as {of} has, got shape {tuple(mask.shape)}"
+        )
     if mask.shape[0] not in (1, x.shape[0]):
         raise ValueError(
-            f"{name}: expected batch {x.shape[0]} (as x) or 1, got {mask.shape[0]} "
+            f"{name}: expected batch {x.shape[0]} (as {of}) or 1, got {mask.shape[0]} "
             f"in shape {tuple(mask.shape)}"
         )
     if mask.shape[2:] != x.shape[2:]:
         raise ValueError(
-            f"{name}: expected the spatial size of x, {tuple(x.shape[2:])}, "
+            f"{name}: expected the spatial size of {of}, {tuple(x.shape[2:])}, "
             f"got {tuple(mask.shape[2:])}"
         )
     if mask.device != x.device:
-        raise ValueError(f"{name}: expected device {x.device} (as x), got {mask.device}")
+        raise ValueError(f"{name}: expected device {x.device} (as {of}), got {mask.device}")
 
 
 def planes_for(mask: Mask | None, x: Tensor, multi_channel: bool) -> Planes:

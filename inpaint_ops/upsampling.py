@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .autograd.apply_mask import ApplyMask
+from .autograd.apply_mask import apply_mask
+from .backends import dispatch
 from .channel_mask import ChannelMask
 from .functional import partial_conv2d
 from .masks import check_plane, normalize_dtype
@@ -76,8 +77,8 @@ def partial_conv2d_upsampled(
     check_x(skip, 2, "skip")
     x, skip, weight, bias = autocast(x, skip, weight, bias)  # type: ignore[assignment]
     check_skip(x, skip, weight, bias)
-    for name, plane, features in (("mask", mask, x), ("skip_mask", skip_mask, skip)):
-        check_plane(name, plane, features)
+    check_plane("mask", mask, x)
+    check_plane("skip_mask", skip_mask, skip, "skip")
     if skip_mask.dtype != mask.dtype:
         raise TypeError(f"skip_mask: expected {mask.dtype} (as mask), got {skip_mask.dtype}")
     planes = _join_masks(mask, skip_mask, skip)
@@ -91,8 +92,10 @@ def partial_conv2d_upsampled(
         return y, new.planes
 
     deep, beside = weight[:, : x.shape[1]], weight[:, x.shape[1] :]
-    raw = F.conv_transpose2d(_masked(x, mask), _spread(deep), None, 2, 1)
-    raw = raw + F.conv2d(_masked(skip, skip_mask), beside, None, 1, 1)
+    small = apply_mask(x, normalize_dtype(mask, x.dtype), [x.shape[1]])
+    large = apply_mask(skip, normalize_dtype(skip_mask, x.dtype), [skip.shape[1]])
+    raw = F.conv_transpose2d(small, _spread(deep), None, 2, 1)
+    raw = raw + F.conv2d(large, beside, None, 1, 1)
     new_mask, ratio = _mask_update(
         normalize_dtype(planes, x.dtype), channels, (3, 3), (1, 1), (1, 1), (1, 1), constant(eps),
         x.dtype,
@@ -107,13 +110,21 @@ def _join_masks(mask: Tensor, skip_mask: Tensor, skip: Tensor) -> Tensor:
     """Both masks as planes of the skip's size, enlarged as the features are."""
     values = mask if mask.is_floating_point() else (mask != 0).to(torch.uint8)
     large = F.interpolate(values, size=skip.shape[2:], mode="nearest").to(mask.dtype)
-    batch = max(mask.shape[0], skip_mask.shape[0])
+    batch = skip_mask.shape[0] if mask.shape[0] == 1 else mask.shape[0]
     pair = [m.expand(batch, *m.shape[1:]) for m in (large, skip_mask)]
     return torch.cat(pair, 1)
 
 
 def _as_transposed(x: Tensor, skip: Tensor, weight: Tensor, padding: int) -> bool:
-    """Whether the identity holds and was measured to pay."""
+    """Whether the identity holds and was measured to pay.
+
+    Not in an exported program, which would be bound to one side of the threshold, nor on a backend
+    that was asked for by name and is not the one measured.
+    """
+    if torch.compiler.is_exporting():
+        return False
+    if not torch.compiler.is_compiling() and dispatch.current() not in (dispatch.AUTO, "cpu"):
+        return False
     height, width = skip.shape[2:]
     return (
         weight.shape[2:] == (3, 3)
@@ -124,15 +135,6 @@ def _as_transposed(x: Tensor, skip: Tensor, weight: Tensor, padding: int) -> boo
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
     )
-
-
-def _masked(x: Tensor, mask: Tensor) -> Tensor:
-    """x without its holes; x itself where a look at the mask tells that there are none."""
-    planes = normalize_dtype(mask, x.dtype)
-    if type(planes) is Tensor and not torch.compiler.is_compiling() and bool((planes == 1).all()):
-        return x
-    masked: Tensor = ApplyMask.apply(x, planes, [x.shape[1]])
-    return masked
 
 
 def _spread(weight: Tensor) -> Tensor:

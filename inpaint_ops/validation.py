@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -167,11 +166,22 @@ def window(
 
     The arithmetic of a shape is done once: small layers take no longer than these checks.
     """
-    if not torch.compiler.is_compiling():
-        # Symbolic sizes and lists cannot be hashed, and an argument of a wrong type says so below.
-        with contextlib.suppress(TypeError):
-            return _window_of(name, size, kernel_size, stride, padding, dilation)
+    if not torch.compiler.is_compiling() and all(
+        map(_hashes_as_itself, (size, kernel_size, stride, padding, dilation))
+    ):
+        return _window_of(name, size, kernel_size, stride, padding, dilation)
     return _window(name, size, kernel_size, stride, padding, dilation)
+
+
+def _hashes_as_itself(value: object) -> bool:
+    """Whether ``value`` can be told from others by its hash: 1, 1.0 and True have the same."""
+    if isinstance(value, tuple):  # a torch.Size too; symbolic sizes are no plain numbers
+        return all(map(_is_int, value))
+    return type(value) is int or type(value) is str
+
+
+def _is_int(value: object) -> bool:
+    return type(value) is int
 
 
 def _check_window(

@@ -265,3 +265,17 @@ def test_messages_show_the_offending_shape() -> None:
         region_norm(X, torch.ones_like(X))
     with pytest.raises(ValueError, match=re.escape("(3, 3)")):
         partial_conv2d(X[..., :2], None, WEIGHT)
+
+
+def test_a_wrong_type_is_refused_whatever_ran_before() -> None:
+    partial_conv2d(X, MASK, WEIGHT, None, 1, 1)
+    with pytest.raises(TypeError, match=r"^padding: .*1\.0"):
+        partial_conv2d(X, MASK, WEIGHT, None, 1, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^stride: "):
+        partial_conv2d(X, MASK, WEIGHT, None, (1.0, 1.0), 1)  # type: ignore[arg-type]
+
+
+def test_empty_batch_with_a_mask_in_the_other_memory_order() -> None:
+    mask = torch.ones(0, 4, 6, 5).to(memory_format=torch.channels_last)
+    y, _ = partial_conv2d(X[:0], mask, WEIGHT, None, 1, 1, multi_channel=True)
+    assert y.shape == (0, 6, 6, 5)

@@ -314,3 +314,12 @@ def test_the_reference_backend_too(plain: Any, form: str, stats: str) -> None:
             plain.region_norm, plain.close, x, MASKS[form](plain, x.dtype), *_affine(x.dtype),
             stats=stats,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_bool_masks_made_of_other_bytes(plain: Any, backend: str) -> None:
+    """A 0/255 picture viewed as bool: every byte but 0 is valid."""
+    x, mask = torch.randn(2, 3, 8, 8), torch.rand(2, 1, 8, 8) > 0.5
+    odd = (mask.to(torch.uint8) * 255).view(torch.bool)
+    with use_backend(backend):
+        plain.close(region_norm(x, odd), plain.region_norm(x, mask), 128)

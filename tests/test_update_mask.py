@@ -140,3 +140,12 @@ def test_eps_of_the_op_and_an_empty_window() -> None:
 def test_empty_batch() -> None:
     assert update_mask(torch.ones(0, 1, 5, 6), 3).shape == (0, 1, 3, 4)
     assert update_mask(torch.ones(0, 4, 5, 6), 3).shape == (0, 1, 3, 4)
+
+
+def test_planes_are_summed_alike_for_any_number_of_axes() -> None:
+    planes = torch.rand(2, 7, 5, 6)
+    flat = update_mask(planes, (3, 3), padding=1)
+    deep = update_mask(planes.unsqueeze(2), (1, 3, 3), padding=(0, 1, 1))
+    line = update_mask(planes[:, :, 0], 3, padding=1)
+    assert torch.equal(flat, deep.squeeze(2))
+    assert torch.equal(line, update_mask(planes[:, :, :1], (1, 3), padding=(0, 1)).squeeze(2))

@@ -69,12 +69,14 @@ def test_equals_the_concatenation(
 ) -> None:
     small, large, transposed = SIZES[size]
     a = _inputs(small, large, dtype)
-    assert upsampling._as_transposed(a["x"], a["skip"], a["weight"], 1) == transposed
     leaves = [a[k].requires_grad_() for k in ("x", "skip", "weight", "bias")]
     expected, new = _joined(plain, a)
     grad = torch.randn_like(expected)
     wanted = torch.autograd.grad(expected, leaves, grad)
     with use_backend(backend):
+        # The plain backend runs the plain formula.
+        form = upsampling._as_transposed(a["x"], a["skip"], a["weight"], 1)
+        assert form == (transposed and backend == "cpu")
         for k in ("x", "skip", "weight"):
             a[k] = a[k].to(memory_format=order)
         y, new_mask = partial_conv2d_upsampled(**a)
@@ -171,6 +173,47 @@ def test_compiles_without_graph_breaks(size: str) -> None:
     y.square().sum().backward()
 
 
+def test_exports_with_sizes_on_both_sides_of_the_choice() -> None:
+    conv = UpsampledPartialConv2d(5, 3, 4)
+    side = torch.export.Dim("side", min=4, max=256)
+    a = _inputs((16, 16), (32, 32), torch.float32)
+    given = tuple(a[k] for k in ("x", "mask", "skip", "skip_mask"))
+    sizes = ({2: side}, {2: side}, {2: 2 * side}, {2: 2 * side})
+    program = torch.export.export(conv, given, dynamic_shapes=sizes).module()
+    for rows in (5, 40):
+        b = _inputs((rows, 16), (2 * rows, 32), torch.float32)
+        other = [b[k] for k in ("x", "mask", "skip", "skip_mask")]
+        torch.testing.assert_close(program(*other)[0], conv(*other)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_under_vmap() -> None:
+    a = _inputs((16, 16), (32, 32), torch.float32)
+    x = torch.randn(3, *a["x"].shape)
+
+    def call(x: Tensor) -> Tensor:
+        return partial_conv2d_upsampled(**(a | {"x": x}))[0]
+
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.vmap(call)(x)[1], call(x[1]))
+
+
+def test_empty_batch_with_a_shared_mask() -> None:
+    a = _inputs((4, 4), (8, 8), torch.float32)
+    for name in ("x", "skip"):
+        a[name] = a[name][:0]
+    for name in ("mask", "skip_mask"):
+        a[name] = a[name][:1]
+    y, new_mask = partial_conv2d_upsampled(**a)
+    assert y.shape == (0, 4, 8, 8)
+    assert new_mask.shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("kernel_size", [2, 0, -1])
+def test_even_windows_are_refused(kernel_size: int) -> None:
+    with pytest.raises(ValueError, match=f"^kernel_size: .*odd.*{kernel_size}"):
+        UpsampledPartialConv2d(5, 3, 4, kernel_size)
+
+
 def test_module_loads_the_checkpoint_of_a_partial_convolution() -> None:
     up, plain_conv = UpsampledPartialConv2d(5, 3, 4), PartialConv2d(8, 4, 3, padding=1)
     up.load_state_dict(plain_conv.state_dict())
@@ -205,8 +248,10 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "mask: a list": ({"mask": [1.0]}, TypeError, "mask: "),
     "mask: channel mask": (
         {"mask": ChannelMask(torch.ones(2, 1, 4, 4), (5,))}, TypeError, "mask: .*ChannelMask"),
-    "skip_mask: size": ({"skip_mask": torch.ones(2, 1, 4, 4)}, ValueError, "skip_mask: .*spatial"),
-    "skip_mask: batch": ({"skip_mask": torch.ones(3, 1, 8, 8)}, ValueError, "skip_mask: .*batch"),
+    "skip_mask: size": (
+        {"skip_mask": torch.ones(2, 1, 4, 4)}, ValueError, "skip_mask: .*spatial size of skip"),
+    "skip_mask: batch": (
+        {"skip_mask": torch.ones(3, 1, 8, 8)}, ValueError, r"skip_mask: .*batch 2 \(as skip\)"),
     "skip_mask: dtype": (
         {"skip_mask": torch.ones(2, 1, 8, 8).bool()}, TypeError, "skip_mask: .*float32"),
     "weight: channels": (

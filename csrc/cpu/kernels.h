@@ -31,6 +31,10 @@ struct MaskUpdateArgs {
   void* rows;   // n * out[0] * out[1] * (size[2] + 2 * padding[2]), ratio_dtype
 };
 
+// Planes of at most this many pixels are taken several at a time, by a row of their factors that
+// repeats.
+constexpr int64_t kShortPlane = 64;
+
 constexpr int64_t kMaskBlock = 256;  // pixels of a plane that are classified together
 enum MaskClass : uint8_t { kAllHole = 0, kAllValid = 1, kMixed = 2 };
 

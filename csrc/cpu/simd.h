@@ -109,9 +109,6 @@ INPAINT_INLINE double horizontal_sum(const Vec<T>& v) {
   return horizontal_sum_of(v);
 }
 
-// Planes shorter than this are taken several at a time, by a row of their factors that repeats.
-constexpr int64_t kShortPlane = 64;
-
 // Fills `out` with as many copies of a plane of factors as fit; returns how many.
 template <class T>
 INPAINT_INLINE int64_t repeat_plane(const T* values, int64_t s, T out[kShortPlane]) {

@@ -64,8 +64,8 @@ Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& 
     like.dtype = mask.dtype;
     bool same = mask.ndim == like.ndim;
     for (int i = 1; same && i < mask.ndim; ++i) {
-      same =
-          mask.size[i] == like.size[i] && (like.size[i] == 1 || mask.stride[i] == like.stride[i]);
+      same = mask.size[i] == like.size[i] &&
+             (like.size[i] == 1 || x.numel() == 0 || mask.stride[i] == like.stride[i]);
     }
     INPAINT_CHECK(same, "mask ", shape_text(mask), ": expected the shape and memory order of x, ",
                   shape_text(x));
@@ -88,7 +88,7 @@ Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& 
   if (!a.mask_per_element && x.numel() > 0) {
     const int64_t blocks = (dense.s + kMaskBlock - 1) / kMaskBlock;
     const int64_t planes = mask.size[0] * channels.groups;
-    if (channels.groups <= kFewPlanes) {
+    if (channels.groups <= kFewPlanes && dense.s > kShortPlane) {
       *classes = classify_planes(mask, planes, dense.s);
     } else {
       classes->assign(static_cast<size_t>(planes * blocks), kMixed);

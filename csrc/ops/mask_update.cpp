@@ -51,6 +51,12 @@ MaskUpdateArgs align(const TensorView& mask, const Channels& channels, const Win
     a.padding[offset + i] = window.padding[i];
     a.dilation[offset + i] = window.dilation[i];
   }
+  // The axes that are missing, and those of one cell, have the stride of a dense mask.
+  int64_t step = 1;
+  for (int i = kMaxSpatial - 1; i >= 0; --i) {
+    if (a.size[i] == 1) a.mask_stride[2 + i] = step;
+    step *= a.size[i];
+  }
   a.mask = mask.data;
   a.mask_dtype = mask.dtype;
   a.mask_stride[0] = mask.stride[0];

@@ -6,7 +6,12 @@ namespace inpaint {
 
 namespace {
 
-constexpr int64_t kCountedPlane = 64;  // pixels from which on masking counts on its way
+bool all_ones(const Channels& counts) {
+  for (int64_t g = 0; g < counts.groups; ++g) {
+    if (counts.counts[g] != 1) return false;
+  }
+  return true;
+}
 
 Status epilogue_args(const char* name, const TensorView& y, const TensorView& ratio,
                      const TensorView& new_mask, EpilogueArgs* a) {
@@ -45,8 +50,8 @@ Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const Tensor
     INPAINT_TRY(apply_mask_args(pool, x, mask, channels, out, &classes, &select));
     if (x.numel() > 0) {
       // Short planes are faster one after the other than a few pixels of each.
-      if (select.mask_per_element && select.s > kCountedPlane && ratio.dtype == x.dtype &&
-          update.counts[0] == 1) {
+      if (select.mask_per_element && select.s > kShortPlane && ratio.dtype == x.dtype &&
+          all_ones(counts)) {
         select.sums = update.sums;
         update.summed = true;
       }

@@ -14,7 +14,8 @@ bool label_values(const M* mask, uint8_t* labels, int64_t count) {
   int soft = 0;
   for (int64_t i = 0; i < count; ++i) {
     labels[i] = mask[i] == M(0);
-    soft |= (mask[i] != M(0)) & (mask[i] != M(1));
+    // A bool is a byte: whatever it holds but 0 is valid.
+    if constexpr (sizeof(M) > 1) soft |= (mask[i] != M(0)) & (mask[i] != M(1));
   }
   return soft != 0;
 }

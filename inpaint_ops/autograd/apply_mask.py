@@ -13,6 +13,13 @@ from .common import remember_backend, same_backend
 _apply_mask = torch.ops.inpaint_ops.apply_mask.default
 
 
+def apply_mask(x: Tensor, mask: Tensor, channels: list[int]) -> Tensor:
+    """x without its holes, differentiable where that is asked for."""
+    run = ApplyMask.apply if torch.is_grad_enabled() and x.requires_grad else _apply_mask
+    out: Tensor = run(x, mask, channels)
+    return out
+
+
 class ApplyMask(torch.autograd.Function):
     """out = mask == 0 ? 0 : x * mask; the mask gets no gradient."""
 

@@ -88,7 +88,7 @@ class UpsampledPartialConv2d(PartialConv2d):
         deep_channels: C1, of the map to enlarge.
         skip_channels: C2, of the skip.
         out_channels: C_out.
-        kernel_size: side of the window; the padding is half of it.
+        kernel_size: side of the window, odd; the padding is half of it.
         bias: whether there is one.
         eps: added to the window's sum.
     """
@@ -102,12 +102,15 @@ class UpsampledPartialConv2d(PartialConv2d):
         bias: bool = True,
         eps: float = 1e-8,
     ) -> None:
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected a positive odd number, got {kernel_size}")
         super().__init__(
             deep_channels + skip_channels,
             out_channels,
             kernel_size,
             padding=kernel_size // 2,
             bias=bias,
+            multi_channel=True,
             return_mask=True,
             eps=eps,
         )
@@ -126,7 +129,13 @@ class UpsampledPartialConv2d(PartialConv2d):
         Returns:
             y (N, C_out, H', W') and the new mask (N or 1, 1, H', W').
         """
-        padding = self.kernel_size[0] // 2
         return partial_conv2d_upsampled(
-            input, mask_in, skip, skip_mask, self.weight, self.bias, padding, self.eps
+            input,
+            mask_in,
+            skip,
+            skip_mask,
+            self.weight,
+            self.bias,
+            self.kernel_size[0] // 2,
+            self.eps,
         )
