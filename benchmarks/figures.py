@@ -61,6 +61,13 @@ def best_ratio(rows: Rows, key: tuple[str, str, str], a: str, b: str) -> float |
     return ratio(first.median if first else None, second.median if second else None)
 
 
+def fair_ratio(rows: Rows, key: tuple[str, str, str], a: str, b: str) -> float | None:
+    """As best_ratio; layers, whose reference has one layout only, are compared in that one."""
+    if key[0] == "layer":
+        return ratio(rows.ms(*key, a), rows.ms(*key, b))
+    return best_ratio(rows, key, a, b)
+
+
 def layer_mean(rows: Rows, mode: str, a: str, b: str, layout: str = CONTIGUOUS) -> float | None:
     """Geometric mean over the layers of the time of ``a`` over that of ``b``, same layout."""
     found = [
@@ -113,8 +120,8 @@ def compute(all_rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def memory_ratio(rows: Rows, key: tuple[str, str, str]) -> float | None:
-    """Peak memory of the fused form in its faster layout, over that of the reference."""
-    fused, reference = rows.best(*key, "fused"), rows.row(*key, "reference")
+    """Peak memory of the fused form over that of the reference, each in its faster layout."""
+    fused, reference = rows.best(*key, "fused"), rows.best(*key, "reference")
     if fused is None or reference is None:
         return None
     return ratio(fused.peak_bytes, reference.peak_bytes)

@@ -53,8 +53,8 @@ FULL = Plan(
     memory_steps=2,
     layer_seconds=1.0,
     norm_seconds=1.5,
-    network_seconds=10.0,
-    deadline_seconds=330.0,
+    network_seconds=8.0,
+    deadline_seconds=360.0,
     min_rounds=5,
     max_rounds=30,
 )

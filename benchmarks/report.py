@@ -95,7 +95,7 @@ def _networks(rows: Rows) -> Table:
             if not mine:
                 continue
             key = ("network", case, mode)
-            reference, plain = rows.ms(*key, "reference"), rows.best(*key, "plain")
+            reference, plain = rows.best(*key, "reference"), rows.best(*key, "plain")
             table.add_section()
             table.add_row(f"[b]{case}[/b] {mode}  [dim]{mine[0].detail}[/dim]")
             for row in mine:
@@ -104,7 +104,7 @@ def _networks(rows: Rows) -> Table:
                     f"  {row.provider}{_suffix(row)}",
                     _ms(row.median),
                     _spread(row),
-                    _faster(ratio(reference, row.median)),
+                    _faster(ratio(reference.median if reference else None, row.median)),
                     _times(ratio(row.median, bound)),
                     _megabytes(row.peak_bytes),
                     _ms(row.isolated_ms),

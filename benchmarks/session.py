@@ -93,11 +93,11 @@ def _line(case: Case, rows: Sequence[Row]) -> str:
     """What one finished case says in passing."""
     known = figures.Rows(rows)
     key = (case.group, case.name, case.mode)
-    ours, theirs = known.best(*key, "fused"), known.ms(*key, "reference")
+    faster = figures.fair_ratio(known, key, "reference", "fused")
     mark = "[red]✗[/red]" if any(row.failed for row in rows) else "[green]✓[/green]"
     text = f" {mark} {case.id}"
-    if ours is not None and ours.median is not None and theirs is not None:
-        text += f"  [dim]{theirs:.1f} → {ours.median:.1f} ms[/dim]  {theirs / ours.median:.2f}x"
+    if faster is not None:
+        text += f"  {faster:.2f}x the reference"
     busy = max((row.foreign_cpu or 0.0 for row in rows), default=0.0)
     if busy > BUSY:
         text += f"  [yellow]other processes took {busy:.0%} of the processors[/yellow]"

@@ -112,7 +112,8 @@ def test_readme_block_shows_losses() -> None:
     (line,) = [line for line in block.splitlines() if "`cgan_pc_rn`, training step" in line]
     assert "**3.00x**" in line
     assert "| 1.11 |" in line
-    assert "time / plain network" in block.splitlines()[-1]
+    assert "cgan_pc_rn step: time / plain network 1.111 (target <= 1.1)" in block
+    assert "Targets not measured in this run: RN_B forward: faster than the reference" in block
     text = f"a\n{readme.BEGIN}\nold\n{readme.END}\nb"
     assert readme.replace_block(text, "new") == f"a\n{readme.BEGIN}\nnew\n{readme.END}\nb"
     with pytest.raises(ValueError, match="once each"):

@@ -33,11 +33,11 @@ class _Workload:
 
     def case(self) -> Case:
         plan = self.plan
-        providers = [("reference", CONTIGUOUS), ("one-channel", CONTIGUOUS)]
-        if (self.network, self.mode) in plan.compiled_networks:
-            providers.insert(1, ("reference-compiled", CONTIGUOUS))
-        for name in ("fused", "plain"):
+        providers = []
+        for name in ("reference", "one-channel", "fused", "plain"):
             providers += [(name, CONTIGUOUS), (name, CHANNELS_LAST)]
+        if (self.network, self.mode) in plan.compiled_networks:
+            providers.insert(2, ("reference-compiled", CONTIGUOUS))
         return Case(
             group="network",
             name=self.network,
