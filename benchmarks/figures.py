@@ -62,8 +62,8 @@ def best_ratio(rows: Rows, key: tuple[str, str, str], a: str, b: str) -> float |
 
 
 def fair_ratio(rows: Rows, key: tuple[str, str, str], a: str, b: str) -> float | None:
-    """As best_ratio; layers, whose reference has one layout only, are compared in that one."""
-    if key[0] == "layer":
+    """As best_ratio; operators, whose reference has one layout only, are compared in that one."""
+    if key[0] != "network":
         return ratio(rows.ms(*key, a), rows.ms(*key, b))
     return best_ratio(rows, key, a, b)
 

@@ -14,7 +14,7 @@ class Plan:
     The ``*_seconds`` are what the timed rounds of one case may take; every case gets at least
     ``min_rounds`` of each provider, whatever it takes, and at most ``max_rounds``. Once a run is
     older than ``deadline_seconds``, as on a slow machine or when nothing is compiled yet, what is
-    left gets the fewest rounds, and compiled providers and memory are skipped, visibly.
+    left gets HURRIED_ROUNDS, and compiled providers and memory are skipped, visibly.
     """
 
     name: str
@@ -46,8 +46,8 @@ FULL = Plan(
     heavy_layers=("enc2",),
     compiled_layers=("enc2", "dec2"),
     norm_levels=("enc2", "enc4", "dec2", "dec4"),
-    networks=NETWORKS,
-    compiled_networks=(("cgan_pc_rn", "forward"), ("cgan_pc_rn", "step"), ("pconv_unet", "step")),
+    networks=tuple(reversed(NETWORKS)),  # the one with more to show first
+    compiled_networks=(("cgan_pc_rn", "step"),),
     memory_networks=NETWORKS,
     memory_norms=True,
     memory_steps=2,

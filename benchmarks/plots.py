@@ -49,7 +49,8 @@ def draw(result: Result, path: Path) -> Path | None:
     figure.text(
         0.02, 0.995 - 0.42 / figure.get_size_inches()[1],
         f"{where} · torch {result.versions['torch']} · {result.date[:10]} · "
-        f"{result.arguments['plan']} run · medians, faster layout of each (layers: contiguous)",
+        f"{result.arguments['plan']} run · medians · networks: faster layout of each, "
+        "others contiguous",
         fontsize=8.5, color="#555555", va="top",
     )  # fmt: skip
     figure.savefig(path, dpi=130, facecolor=PAPER)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from . import figures, results
-from .figures import BIG_B, BIG_L, BOTH, FORWARD, Rows
+from .figures import BIG_B, BIG_L, BOTH, FORWARD, Rows, ratio
 from .results import Result
 
 README = Path(__file__).parent.parent / "README.md"
@@ -85,15 +85,19 @@ def _network(rows: Rows, name: str, key: tuple[str, str, str]) -> str:
 
 
 def _norm(rows: Rows, name: str, key: tuple[str, str, str]) -> str:
+    """Contiguous, as the reference is."""
+    peaks = [
+        row.peak_bytes if (row := rows.row(*key, name)) else None for name in ("fused", "reference")
+    ]
     return _cells(
         name,
-        _ms(rows, key, "reference"),
-        _ms(rows, key, "fused"),
-        figures.best_ratio(rows, key, "reference", "fused"),
+        _text(rows.ms(*key, "reference")),
+        _text(rows.ms(*key, "fused")),
+        figures.fair_ratio(rows, key, "reference", "fused"),
         None,
         None,
-        figures.best_ratio(rows, key, "fused", "batch norm"),
-        figures.memory_ratio(rows, key),
+        figures.fair_ratio(rows, key, "fused", "batch norm"),
+        ratio(peaks[0], peaks[1]),
     )
 
 
@@ -108,7 +112,11 @@ def _layers(rows: Rows, name: str, mode: str, provider: str) -> str:
 
 def _ms(rows: Rows, key: tuple[str, str, str], provider: str) -> str:
     row = rows.best(*key, provider)
-    return "" if row is None or row.median is None else f"{row.median:.0f} ms"
+    return _text(None if row is None else row.median)
+
+
+def _text(ms: float | None) -> str:
+    return "" if ms is None else f"{ms:.0f} ms"
 
 
 def _cells(
@@ -145,9 +153,10 @@ def _sentence(result: Result, file_name: str) -> str:
         f"torch {result.versions['torch']}{batch}, on {result.date[:10]} at commit {state} with "
         f"`python -m benchmarks` ({result.seconds / 60:.0f} minutes); medians of interleaved "
         "rounds, every reference and fused result checked against float64; photographs with "
-        "irregular holes. Each provider was timed in both memory layouts (compiled: contiguous "
-        "only) and its faster one counts; norms have 64 channels of 256x256; convolutions are the "
-        "geometric mean over the network's layers, all contiguous. "
+        "irregular holes. Networks: reference, fused and plain operators were timed in both memory "
+        "layouts and the faster of each counts, the others contiguous. Operators: all contiguous; "
+        "norms with 64 channels of 256x256, convolutions as the geometric mean over the network's "
+        "layers. "
         f"All rows: [`benchmarks/results/{file_name}`](benchmarks/results/{file_name})."
     )
     if result.disturbed:

@@ -35,6 +35,8 @@ class Entry:
 
 Progress = Callable[[str], None]
 
+HURRIED_ROUNDS = 3
+
 SKIPPED = "skipped: the run was past its time"
 
 
@@ -62,7 +64,10 @@ def run_case(
     del truth
     ready = [entry for entry in entries if entry.call is not None]
     others = Bystanders()
-    time_rounds(ready, 0.0 if hurry else case.seconds, device, min_rounds, max_rounds, progress)
+    if hurry:
+        time_rounds(ready, 0.0, device, min(min_rounds, HURRIED_ROUNDS), max_rounds, progress)
+    else:
+        time_rounds(ready, case.seconds, device, min_rounds, max_rounds, progress)
     share = others.share()
     return [_row(case, entry, share) for entry in entries]
 

@@ -79,8 +79,8 @@ def run(plan: Plan, only: str | None, console: Console) -> Result:
 
 def _add_memory(plan: Plan, case: Case, rows: Sequence[Row], tell: Callable[[str], None]) -> None:
     for candidate, row in zip(case.candidates, rows, strict=True):
-        # Compiling once more, in a process of its own, would take longer than it tells.
-        if row.error is not None or candidate.compiled:
+        # Compiling once more would take longer than it tells; the trick is there for its time.
+        if row.error is not None or candidate.compiled or candidate.provider == "one-channel":
             continue
         tell(f"memory of {candidate.provider}")
         report = measure_in_child(plan, torch.get_num_threads(), case, candidate)
