@@ -54,7 +54,7 @@ FULL = Plan(
     layer_seconds=1.0,
     norm_seconds=1.5,
     network_seconds=8.0,
-    deadline_seconds=360.0,
+    deadline_seconds=400.0,
     min_rounds=5,
     max_rounds=30,
 )
