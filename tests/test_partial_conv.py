@@ -513,3 +513,25 @@ def test_the_reference_backend_too(plain: Any, form: str, bias: bool) -> None:
     x, weight, b = _leaves(torch.float32, (N, C, H, W), (4, C, 3, 3), (4,))
     with use_backend("reference"):
         _compare(plain, x, mask, weight, b if bias else None, multi_channel, padding=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.float64])
+@pytest.mark.parametrize("form", ["plane", "counted plane", "channels", "groups"])
+@pytest.mark.parametrize("last", [None, (0, 0, -1, -1)], ids=["valid", "one hole at the end"])
+def test_masks_without_holes(
+    plain: Any, last: tuple[int, ...] | None, form: str, dtype: torch.dtype
+) -> None:
+    """They are not read twice; one hole in the last cell is seen all the same."""
+    planes = {"plane": 1, "counted plane": 1, "channels": 6, "groups": 2}[form]
+    values = torch.ones(2, planes, 37, 41, dtype=dtype)
+    if last is not None:
+        values[1, -1, -1, -1] = 0
+    mask = ChannelMask(values, (4, 2)) if form == "groups" else values
+    x = torch.randn(2, 6, 37, 41, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    weight, bias = torch.randn(5, 6, 3, 3, dtype=x.dtype), torch.randn(5, dtype=x.dtype)
+    multi = form in ("counted plane", "channels")
+    y, new = partial_conv2d(x, mask, weight, bias, 2, 1, multi_channel=multi)
+    expected, expected_new = plain.partial_conv(x, mask, weight, bias, 2, 1, multi_channel=multi)
+    plain.close(y, expected, 54)
+    found = new.planes if isinstance(new, ChannelMask) else new[:, :1]
+    assert torch.equal(found.double(), expected_new)

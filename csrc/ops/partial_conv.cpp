@@ -6,7 +6,15 @@ namespace inpaint {
 
 namespace {
 
-bool all_ones(const Channels& counts) {
+const void* one(DType dtype) {
+  static const double in_double = 1;
+  static const float in_float = 1;
+  static const uint8_t in_bool = 1;
+  if (dtype == DType::kFloat64) return &in_double;
+  return dtype == DType::kFloat32 ? static_cast<const void*>(&in_float) : &in_bool;
+}
+
+bool counts_are_one(const Channels& counts) {
   for (int64_t g = 0; g < counts.groups; ++g) {
     if (counts.counts[g] != 1) return false;
   }
@@ -44,14 +52,22 @@ Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const Tensor
   INPAINT_TRY(
       mask_update_args(pool, mask, counts, window, eps, new_mask, ratio, &workspace, &update));
   bool valid = false;
+  int64_t total = 0;
   INPAINT_TRY(all_valid(mask, &valid));
   *holes = !valid;
-  if (*holes) {
+  if (valid) {
+    // One 1 stands for all of them: no plane is read again.
+    for (int64_t g = 0; g < counts.groups; ++g) total += counts.counts[g];
+    update.groups = 1;
+    update.counts = &total;
+    update.mask = one(mask.dtype);
+    for (int64_t& stride : update.mask_stride) stride = 0;
+  } else {
     INPAINT_TRY(apply_mask_args(pool, x, mask, channels, out, &classes, &select));
     if (x.numel() > 0) {
       // Short planes are faster one after the other than a few pixels of each.
       if (select.mask_per_element && select.s > kShortPlane && ratio.dtype == x.dtype &&
-          all_ones(counts)) {
+          counts_are_one(counts)) {
         select.sums = update.sums;
         update.summed = true;
       }
