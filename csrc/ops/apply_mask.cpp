@@ -4,14 +4,15 @@ namespace inpaint {
 
 namespace {
 
+// To the end: a loop that may stop at every value is not vectorized.
 template <class M>
 uint8_t classify(const M* mask, int64_t count) {
-  const bool valid = mask[0] == M(1);
-  if (!valid && mask[0] != M(0)) return kMixed;
-  for (int64_t i = 1; i < count; ++i) {
-    if (mask[i] != mask[0]) return kMixed;
+  int not_valid = 0, not_hole = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    not_valid |= mask[i] != M(1);
+    not_hole |= mask[i] != M(0);
   }
-  return valid ? kAllValid : kAllHole;
+  return not_valid == 0 ? kAllValid : (not_hole == 0 ? kAllHole : kMixed);
 }
 
 uint8_t classify(const void* mask, DType dtype, int64_t offset, int64_t count) {
@@ -26,16 +27,18 @@ uint8_t classify(const void* mask, DType dtype, int64_t offset, int64_t count) {
 constexpr int64_t kFewPlanes = 8;
 
 // A class for each block of each of `planes` planes of s pixels.
-std::vector<uint8_t> classify_planes(const TensorView& mask, int64_t planes, int64_t s) {
+Status classify_planes(ParallelFor pool, const TensorView& mask, int64_t planes, int64_t s,
+                       std::vector<uint8_t>* classes) {
   const int64_t blocks = (s + kMaskBlock - 1) / kMaskBlock;
-  std::vector<uint8_t> classes(static_cast<size_t>(planes * blocks));
-  for (int64_t p = 0; p < planes; ++p) {
-    for (int64_t b = 0; b < blocks; ++b) {
-      const int64_t begin = b * kMaskBlock, end = begin + kMaskBlock < s ? begin + kMaskBlock : s;
-      classes[p * blocks + b] = classify(mask.data, mask.dtype, p * s + begin, end - begin);
+  classes->resize(static_cast<size_t>(planes * blocks));
+  uint8_t* out = classes->data();
+  return pool_status(parallel_for(pool, planes * blocks, kMaskBlock, [&](int64_t t, int64_t end) {
+    for (; t < end; ++t) {
+      const int64_t begin = t % blocks * kMaskBlock;
+      const int64_t count = begin + kMaskBlock < s ? kMaskBlock : s - begin;
+      out[t] = classify(mask.data, mask.dtype, t / blocks * s + begin, count);
     }
-  }
-  return classes;
+  }));
 }
 
 }  // namespace
@@ -89,7 +92,7 @@ Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& 
     const int64_t blocks = (dense.s + kMaskBlock - 1) / kMaskBlock;
     const int64_t planes = mask.size[0] * channels.groups;
     if (channels.groups <= kFewPlanes && dense.s > kShortPlane) {
-      *classes = classify_planes(mask, planes, dense.s);
+      INPAINT_TRY(classify_planes(pool, mask, planes, dense.s, classes));
     } else {
       classes->assign(static_cast<size_t>(planes * blocks), kMixed);
     }
@@ -109,15 +112,12 @@ Status apply_mask(ParallelFor pool, const TensorView& x, const TensorView& mask,
 
 namespace {
 
-// Stretch by stretch: a loop that may end at every value is not vectorized.
 template <class M>
 bool all_ones(const M* mask, int64_t count) {
   constexpr int64_t kStretch = 1024;
   for (int64_t begin = 0; begin < count; begin += kStretch) {
-    const int64_t end = begin + kStretch < count ? begin + kStretch : count;
-    int other = 0;
-    for (int64_t i = begin; i < end; ++i) other |= mask[i] != M(1);
-    if (other != 0) return false;
+    const int64_t length = begin + kStretch < count ? kStretch : count - begin;
+    if (classify(mask + begin, length) != kAllValid) return false;
   }
   return true;
 }
