@@ -4,8 +4,22 @@ from importlib.metadata import version as _version
 
 from .backends.dispatch import available_backends, use_backend
 from .channel_mask import ChannelMask
-from .functional import partial_conv2d, region_norm, update_mask
-from .nn import RN_B, RN_L, PartialConv2d, RegionNorm2d, UpsampledPartialConv2d
+from .functional import (
+    partial_conv1d,
+    partial_conv2d,
+    partial_conv3d,
+    region_norm,
+    update_mask,
+)
+from .nn import (
+    RN_B,
+    RN_L,
+    PartialConv1d,
+    PartialConv2d,
+    PartialConv3d,
+    RegionNorm2d,
+    UpsampledPartialConv2d,
+)
 from .upsampling import partial_conv2d_upsampled
 
 __version__ = _version("inpaint_ops")
@@ -14,12 +28,16 @@ __all__ = [
     "RN_B",
     "RN_L",
     "ChannelMask",
+    "PartialConv1d",
     "PartialConv2d",
+    "PartialConv3d",
     "RegionNorm2d",
     "UpsampledPartialConv2d",
     "available_backends",
+    "partial_conv1d",
     "partial_conv2d",
     "partial_conv2d_upsampled",
+    "partial_conv3d",
     "region_norm",
     "update_mask",
     "use_backend",

@@ -164,6 +164,75 @@ def partial_conv2d(
     )  # fmt: skip
 
 
+def partial_conv1d(
+    x: Tensor,
+    mask: Mask | None,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    multi_channel: bool = False,
+    eps: float = 1e-8,
+    padding_mode: str = "zeros",
+) -> tuple[Tensor, Mask]:
+    """:func:`partial_conv2d` over one spatial axis.
+
+    Args:
+        x: (N, C_in, L), floating.
+        mask: None, (N or 1, 1, L), (N or 1, C_in, L) with ``multi_channel``, or a ChannelMask.
+        weight: (C_out, C_in / groups, k).
+        bias, stride, padding, dilation, groups, multi_channel, eps, padding_mode: as there.
+
+    Returns:
+        y (N, C_out, L') and the new mask, as there.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or number; the message names the argument.
+    """
+    return _partial_conv_nd(
+        1, x, mask, weight, bias, stride, padding, dilation, groups, multi_channel, eps,
+        padding_mode,
+    )  # fmt: skip
+
+
+def partial_conv3d(
+    x: Tensor,
+    mask: Mask | None,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    multi_channel: bool = False,
+    eps: float = 1e-8,
+    padding_mode: str = "zeros",
+) -> tuple[Tensor, Mask]:
+    """:func:`partial_conv2d` over three spatial axes.
+
+    Args:
+        x: (N, C_in, D, H, W), floating; contiguous and channels-last (3d) run without a copy.
+        mask: None, (N or 1, 1, D, H, W), (N or 1, C_in, D, H, W) with ``multi_channel``, or a
+            ChannelMask.
+        weight: (C_out, C_in / groups, kd, kh, kw).
+        bias, stride, padding, dilation, groups, multi_channel, eps, padding_mode: as there.
+
+    Returns:
+        y (N, C_out, D', H', W') and the new mask, as there.
+
+    Raises:
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape, device or number; the message names the argument.
+    """
+    return _partial_conv_nd(
+        3, x, mask, weight, bias, stride, padding, dilation, groups, multi_channel, eps,
+        padding_mode,
+    )  # fmt: skip
+
+
 def update_mask(
     mask: Mask,
     kernel_size: int | Sequence[int],

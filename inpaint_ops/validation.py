@@ -75,7 +75,7 @@ def check_x(x: Tensor, axes: int, name: str = "x") -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
     if x.dim() != axes + 2:
-        layout = "(N, C, " + ", ".join("DHW"[3 - axes :]) + ")"
+        layout = "(N, C, " + ", ".join("L" if axes == 1 else "DHW"[3 - axes :]) + ")"
         raise ValueError(f"{name}: expected {axes + 2} axes {layout}, got shape {tuple(x.shape)}")
     if not x.is_floating_point():
         raise TypeError(f"{name}: expected a floating dtype, got {x.dtype}")

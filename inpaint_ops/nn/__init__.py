@@ -1,6 +1,14 @@
 """Drop-in modules."""
 
-from .partial_conv import PartialConv2d, UpsampledPartialConv2d
+from .partial_conv import PartialConv1d, PartialConv2d, PartialConv3d, UpsampledPartialConv2d
 from .region_norm import RN_B, RN_L, RegionNorm2d
 
-__all__ = ["RN_B", "RN_L", "PartialConv2d", "RegionNorm2d", "UpsampledPartialConv2d"]
+__all__ = [
+    "RN_B",
+    "RN_L",
+    "PartialConv1d",
+    "PartialConv2d",
+    "PartialConv3d",
+    "RegionNorm2d",
+    "UpsampledPartialConv2d",
+]

@@ -1,33 +1,26 @@
-"""Partial convolution as a drop-in for NVIDIA's ``PartialConv2d`` and for ``nn.Conv2d``."""
+"""Partial convolution as a drop-in for NVIDIA's modules and for torch's convolutions."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ..functional import partial_conv2d
+from ..functional import partial_conv1d, partial_conv2d, partial_conv3d
 from ..masks import Mask
 from ..upsampling import partial_conv2d_upsampled
 
+if TYPE_CHECKING:
+    from torch.nn.modules.conv import _ConvNd as _Base
+else:
+    _Base = object
 
-class PartialConv2d(nn.Conv2d):
-    """Partial convolution (Liu et al. 2018); drop-in for NVIDIA/partialconv's module.
 
-    Takes the arguments of ``nn.Conv2d`` and two keyword-only ones, and has its state_dict: keys
-    ``weight`` and ``bias``. Semantics as in :func:`inpaint_ops.partial_conv2d`.
+class _PartialConv(_Base):
+    """What the modules of one to three axes share; a convolution of torch stands behind it."""
 
-    Kept from the published module: padded cells count as holes; without a mask this is
-    "partial-convolution-based padding"; the window ignores ``groups``; ``padding_mode`` pads the
-    feature, while the mask is padded by holes. Different, because the published module is wrong
-    there: no mask of an earlier call is reused; half precision gives no NaN in empty windows; NaN
-    under a hole stays there; a C-channel mask costs no C_in x C_out convolution.
-
-    Args:
-        multi_channel: the mask has one plane per input channel.
-        return_mask: return ``(y, new_mask)`` instead of ``y``.
-        eps: added to the window's sum.
-    """
+    _function: Callable[..., tuple[Tensor, Mask]]
 
     def __init__(
         self,
@@ -42,20 +35,18 @@ class PartialConv2d(nn.Conv2d):
         self.return_mask = return_mask
         self.eps = eps
 
-    def forward(  # type: ignore[override]
-        self, input: Tensor, mask_in: Mask | None = None
-    ) -> Tensor | tuple[Tensor, Mask]:
+    def forward(self, input: Tensor, mask_in: Mask | None = None) -> Tensor | tuple[Tensor, Mask]:
         """Convolve the valid pixels.
 
         Args:
-            input: (N, C_in, H, W).
-            mask_in: None, (N or 1, 1, H, W), (N or 1, C_in, H, W) with ``multi_channel``, or a
+            input: (N, C_in, ...).
+            mask_in: None, (N or 1, 1, ...), (N or 1, C_in, ...) with ``multi_channel``, or a
                 ChannelMask; 1 = valid.
 
         Returns:
-            y (N, C_out, H', W'), or ``(y, new_mask)`` with ``return_mask``.
+            y (N, C_out, ...), or ``(y, new_mask)`` with ``return_mask``.
         """
-        y, new_mask = partial_conv2d(
+        y, new_mask = type(self)._function(
             input,
             mask_in,
             self.weight,
@@ -71,11 +62,44 @@ class PartialConv2d(nn.Conv2d):
         return (y, new_mask) if self.return_mask else y
 
     def extra_repr(self) -> str:
-        """The arguments of nn.Conv2d and of this module."""
+        """The arguments of torch's convolution and of this module."""
         return (
             f"{super().extra_repr()}, multi_channel={self.multi_channel}, "
             f"return_mask={self.return_mask}"
         )
+
+
+class PartialConv1d(_PartialConv, nn.Conv1d):  # type: ignore[misc]
+    """:class:`PartialConv2d` over one spatial axis: ``nn.Conv1d`` with a mask (N, 1, L)."""
+
+    _function = staticmethod(partial_conv1d)
+
+
+class PartialConv2d(_PartialConv, nn.Conv2d):  # type: ignore[misc]
+    """Partial convolution (Liu et al. 2018); drop-in for NVIDIA/partialconv's module.
+
+    Takes the arguments of ``nn.Conv2d`` and three keyword-only ones, and has its state_dict: keys
+    ``weight`` and ``bias``. Semantics as in :func:`inpaint_ops.partial_conv2d`.
+
+    Kept from the published module: padded cells count as holes; without a mask this is
+    "partial-convolution-based padding"; the window ignores ``groups``; ``padding_mode`` pads the
+    feature, while the mask is padded by holes. Different, because the published module is wrong
+    there: no mask of an earlier call is reused; half precision gives no NaN in empty windows; NaN
+    under a hole stays there; a C-channel mask costs no C_in x C_out convolution.
+
+    Args:
+        multi_channel: the mask has one plane per input channel.
+        return_mask: return ``(y, new_mask)`` instead of ``y``.
+        eps: added to the window's sum.
+    """
+
+    _function = staticmethod(partial_conv2d)
+
+
+class PartialConv3d(_PartialConv, nn.Conv3d):  # type: ignore[misc]
+    """:class:`PartialConv2d` over three spatial axes; drop-in for NVIDIA's ``PartialConv3d``."""
+
+    _function = staticmethod(partial_conv3d)
 
 
 class UpsampledPartialConv2d(PartialConv2d):
