@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from .autograd import attention_region_norm as _attention
 from .autograd import partial_conv as _partial_conv
 from .autograd.apply_mask import apply_mask
+from .autograd.common import differentiates
 from .autograd.region_norm import RegionNorm, region_norm_forward
 from .channel_mask import ChannelMask
 from .masks import Mask, Planes, check_mask, check_plane, normalize_dtype, planes_for
@@ -83,9 +84,7 @@ def _partial_conv_nd(
         form.channels, strides, conv_padding, before, dilations, groups, form.multi_channel,
         masked_input, constant(eps),
     )  # fmt: skip
-    if torch.is_grad_enabled() and (
-        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    ):
+    if differentiates(x, weight, bias):
         y, new_mask, _ = _partial_conv.PartialConv.apply(x, planes, weight, bias, *geometry)
     else:
         y, new_mask, _ = _partial_conv.partial_conv_forward(x, planes, weight, bias, geometry)
@@ -327,11 +326,7 @@ def region_norm(
             check_like_x(name, affine, x)
     planes = normalize_dtype(mask, x.dtype)
     instance, eps = stats == "instance", constant(eps)
-    if torch.is_grad_enabled() and (
-        x.requires_grad
-        or (weight is not None and weight.requires_grad)
-        or (bias is not None and bias.requires_grad)
-    ):
+    if differentiates(x, weight, bias):
         y: Tensor = RegionNorm.apply(x, planes, weight, bias, eps, scale_eps, instance)[0]
     else:
         y = region_norm_forward(x, planes, weight, bias, eps, scale_eps, instance)[0]
@@ -395,7 +390,7 @@ def attention_region_norm(
         check_like_x(name, bias, x)
     threshold, eps = constant(threshold), constant(eps)
     tensors = (x, attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+    if differentiates(*tensors):
         y: Tensor = _attention.AttentionRegionNorm.apply(*tensors, threshold, eps)[0]
     else:
         y = _attention.attention_region_norm_forward(*tensors, threshold, eps)[0]

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from .. import library  # noqa: F401  (registers the ops)
-from .common import remember_backend, same_backend
+from .common import differentiates, remember_backend, same_backend
 
 _apply_mask = torch.ops.inpaint_ops.apply_mask.default
 
 
 def apply_mask(x: Tensor, mask: Tensor, channels: list[int]) -> Tensor:
     """x without its holes, differentiable where that is asked for."""
-    run = ApplyMask.apply if torch.is_grad_enabled() and x.requires_grad else _apply_mask
+    run = ApplyMask.apply if differentiates(x) else _apply_mask
     out: Tensor = run(x, mask, channels)
     return out
 

@@ -8,8 +8,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..backends import dispatch
+
+
+def differentiates(*tensors: Tensor | None) -> bool:
+    """Whether a call needs its autograd function: for a gradient, or for a tangent.
+
+    There is no forward-mode rule yet. The autograd function says so; the bare op would return a
+    value without a tangent, which counts as zero.
+    """
+    given = [t for t in tensors if t is not None]
+    if torch.is_grad_enabled() and any(t.requires_grad for t in given):
+        return True
+    return not torch.compiler.is_compiling() and any(
+        forward_ad.unpack_dual(t).tangent is not None for t in given
+    )
 
 
 def remember_backend(ctx: Any) -> None:
