@@ -9,15 +9,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .autograd import attention_region_norm as _attention
 from .autograd import partial_conv as _partial_conv
-from .autograd.apply_mask import apply_mask
 from .autograd.common import differentiates
 from .autograd.region_norm import RegionNorm, region_norm_forward
 from .channel_mask import ChannelMask
 from .masks import Mask, Planes, check_mask, check_plane, normalize_dtype, planes_for
+from .padding import check_padding_mode, pad, wrap_planes, wrapped_axes
 from .validation import (
     autocast,
     autocast_parameters,
@@ -26,13 +25,10 @@ from .validation import (
     check_x,
     constant,
     numbers,
-    pad_argument,
     window,
 )
 
 _mask_update = torch.ops.inpaint_ops.mask_update.default
-
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def _partial_conv_nd(
@@ -48,6 +44,7 @@ def _partial_conv_nd(
     multi_channel: bool,
     eps: float,
     padding_mode: str,
+    mask_padding_mode: str | Sequence[str],
 ) -> tuple[Tensor, Mask]:
     check_x(x, axes)
     cast, cast_weight, bias = autocast(x, weight, bias)
@@ -55,33 +52,18 @@ def _partial_conv_nd(
     assert cast_weight is not None
     x, weight = cast, cast_weight
     check_weight(x, weight, bias, groups)
-    if padding_mode not in PADDING_MODES:
-        raise ValueError(f"padding_mode: expected one of {PADDING_MODES}, got {padding_mode!r}")
+    check_padding_mode(padding_mode)
+    wrapped = wrapped_axes(mask_padding_mode, axes)
     form = planes_for(mask, x, multi_channel)
     strides, before, extra, dilations = window(
         "x", x.shape[2:], weight.shape[2:], stride, padding, dilation
     )
-    batch, planes = x.shape[0], form.planes
-    masked_input, conv_padding = False, before
-    if padding_mode != "zeros" and (any(before) or any(extra)):
-        # The feature is padded by its own values, the mask still by holes: so mask first, pad, and
-        # count windows over the mask before its padding.
-        if planes is None:
-            planes = x.new_ones(()).expand(1, 1, *x.shape[2:])
-        else:
-            x = apply_mask(x, planes, form.channels)
-        after = [b + e for b, e in zip(before, extra, strict=True)]
-        x = F.pad(x, pad_argument(before, after), padding_mode)
-        masked_input, conv_padding = True, (0,) * axes
-    if any(extra):  # 'same' with an even window: one more hole at the far side
-        far = pad_argument((0,) * axes, extra)
-        if planes is None:
-            planes = x.new_ones(()).expand(1, 1, *x.shape[2:])
-        planes = F.pad(planes, far)
-        if not masked_input:
-            x = F.pad(x, far)
+    batch = x.shape[0]
+    x, planes, masked_input, conv_padding, mask_padding = pad(
+        x, form, before, extra, padding_mode, wrapped
+    )
     geometry = _partial_conv.Geometry(
-        form.channels, strides, conv_padding, before, dilations, groups, form.multi_channel,
+        form.channels, strides, conv_padding, mask_padding, dilations, groups, form.multi_channel,
         masked_input, constant(eps),
     )  # fmt: skip
     if differentiates(x, weight, bias):
@@ -121,6 +103,7 @@ def partial_conv2d(
     multi_channel: bool = False,
     eps: float = 1e-8,
     padding_mode: str = "zeros",
+    mask_padding_mode: str | Sequence[str] = "zeros",
 ) -> tuple[Tensor, Mask]:
     """Partial convolution and the updated mask (Liu et al. 2018, equations 1 and 2).
 
@@ -147,6 +130,8 @@ def partial_conv2d(
             does.
         eps: added to S.
         padding_mode: "zeros", "reflect", "replicate" or "circular", for the feature.
+        mask_padding_mode: "zeros", or "circular" for data that wraps, such as longitude: feature
+            and mask both continue at the other end. One for all axes, or one for each.
 
     Returns:
         y (N, C_out, H', W') and the new mask in the mask's dtype: (N or 1, 1, H', W'); with
@@ -159,7 +144,7 @@ def partial_conv2d(
     """
     return _partial_conv_nd(
         2, x, mask, weight, bias, stride, padding, dilation, groups, multi_channel, eps,
-        padding_mode,
+        padding_mode, mask_padding_mode,
     )  # fmt: skip
 
 
@@ -175,6 +160,7 @@ def partial_conv1d(
     multi_channel: bool = False,
     eps: float = 1e-8,
     padding_mode: str = "zeros",
+    mask_padding_mode: str | Sequence[str] = "zeros",
 ) -> tuple[Tensor, Mask]:
     """:func:`partial_conv2d` over one spatial axis.
 
@@ -182,7 +168,8 @@ def partial_conv1d(
         x: (N, C_in, L), floating.
         mask: None, (N or 1, 1, L), (N or 1, C_in, L) with ``multi_channel``, or a ChannelMask.
         weight: (C_out, C_in / groups, k).
-        bias, stride, padding, dilation, groups, multi_channel, eps, padding_mode: as there.
+        bias, stride, padding, dilation, groups, multi_channel, eps, padding_mode,
+            mask_padding_mode: as there.
 
     Returns:
         y (N, C_out, L') and the new mask, as there.
@@ -193,7 +180,7 @@ def partial_conv1d(
     """
     return _partial_conv_nd(
         1, x, mask, weight, bias, stride, padding, dilation, groups, multi_channel, eps,
-        padding_mode,
+        padding_mode, mask_padding_mode,
     )  # fmt: skip
 
 
@@ -209,6 +196,7 @@ def partial_conv3d(
     multi_channel: bool = False,
     eps: float = 1e-8,
     padding_mode: str = "zeros",
+    mask_padding_mode: str | Sequence[str] = "zeros",
 ) -> tuple[Tensor, Mask]:
     """:func:`partial_conv2d` over three spatial axes.
 
@@ -217,7 +205,8 @@ def partial_conv3d(
         mask: None, (N or 1, 1, D, H, W), (N or 1, C_in, D, H, W) with ``multi_channel``, or a
             ChannelMask.
         weight: (C_out, C_in / groups, kd, kh, kw).
-        bias, stride, padding, dilation, groups, multi_channel, eps, padding_mode: as there.
+        bias, stride, padding, dilation, groups, multi_channel, eps, padding_mode,
+            mask_padding_mode: as there.
 
     Returns:
         y (N, C_out, D', H', W') and the new mask, as there.
@@ -228,7 +217,7 @@ def partial_conv3d(
     """
     return _partial_conv_nd(
         3, x, mask, weight, bias, stride, padding, dilation, groups, multi_channel, eps,
-        padding_mode,
+        padding_mode, mask_padding_mode,
     )  # fmt: skip
 
 
@@ -238,12 +227,14 @@ def update_mask(
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] | str = 0,
     dilation: int | Sequence[int] = 1,
+    mask_padding_mode: str | Sequence[str] = "zeros",
 ) -> Tensor:
     """The mask after a partial convolution of this window (Liu et al. 2018, equation 2).
 
     Args:
         mask: (N, C, ...) with one to three spatial axes, or a :class:`ChannelMask`; 1 = valid.
         kernel_size, stride, padding, dilation: of the convolution, a number or one for each axis.
+        mask_padding_mode: as in :func:`partial_conv2d`.
 
     Returns:
         (N, 1, ...) in the mask's dtype: clamp(S, 0, 1), S the sum over window and channels.
@@ -268,8 +259,7 @@ def update_mask(
         "mask", planes.shape[2:], kernel, stride, padding, dilation
     )
     values = normalize_dtype(planes, planes.dtype if planes.is_floating_point() else dtype)
-    if any(extra):
-        values = F.pad(values, pad_argument((0,) * axes, extra))
+    values, before = wrap_planes(values, before, extra, wrapped_axes(mask_padding_mode, axes))
     new_mask, _ = _mask_update(values, channels, kernel, strides, before, dilations, 1e-8, dtype)
     return _as_dtype_of(new_mask, planes)
 

@@ -224,8 +224,3 @@ def _split_padding(
         raise ValueError(f"padding: 'same' needs stride 1, got stride {tuple(stride)}")
     total = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
     return tuple(t // 2 for t in total), tuple(t % 2 for t in total)
-
-
-def pad_argument(before: Sequence[int], after: Sequence[int]) -> list[int]:
-    """Per-axis padding in the order of F.pad: last axis first."""
-    return [p for pair in zip(reversed(before), reversed(after), strict=True) for p in pair]

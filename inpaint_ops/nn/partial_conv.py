@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from ..functional import partial_conv1d, partial_conv2d, partial_conv3d
 from ..masks import Mask
+from ..padding import wrapped_axes
 from ..upsampling import partial_conv2d_upsampled
 
 if TYPE_CHECKING:
@@ -28,12 +29,15 @@ class _PartialConv(_Base):
         multi_channel: bool = False,
         return_mask: bool = False,
         eps: float = 1e-8,
+        mask_padding_mode: str | Sequence[str] = "zeros",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        wrapped_axes(mask_padding_mode, len(self.kernel_size))  # raises if it is none
         self.multi_channel = multi_channel
         self.return_mask = return_mask
         self.eps = eps
+        self.mask_padding_mode = mask_padding_mode
 
     def forward(self, input: Tensor, mask_in: Mask | None = None) -> Tensor | tuple[Tensor, Mask]:
         """Convolve the valid pixels.
@@ -58,15 +62,19 @@ class _PartialConv(_Base):
             self.multi_channel,
             self.eps,
             self.padding_mode,
+            self.mask_padding_mode,
         )
         return (y, new_mask) if self.return_mask else y
 
     def extra_repr(self) -> str:
         """The arguments of torch's convolution and of this module."""
-        return (
+        text = (
             f"{super().extra_repr()}, multi_channel={self.multi_channel}, "
             f"return_mask={self.return_mask}"
         )
+        if self.mask_padding_mode != "zeros":
+            text += f", mask_padding_mode={self.mask_padding_mode!r}"
+        return text
 
 
 class PartialConv1d(_PartialConv, nn.Conv1d):  # type: ignore[misc]
@@ -78,7 +86,7 @@ class PartialConv1d(_PartialConv, nn.Conv1d):  # type: ignore[misc]
 class PartialConv2d(_PartialConv, nn.Conv2d):  # type: ignore[misc]
     """Partial convolution (Liu et al. 2018); drop-in for NVIDIA/partialconv's module.
 
-    Takes the arguments of ``nn.Conv2d`` and three keyword-only ones, and has its state_dict: keys
+    Takes the arguments of ``nn.Conv2d`` and four keyword-only ones, and has its state_dict: keys
     ``weight`` and ``bias``. Semantics as in :func:`inpaint_ops.partial_conv2d`.
 
     Kept from the published module: padded cells count as holes; without a mask this is
@@ -91,6 +99,8 @@ class PartialConv2d(_PartialConv, nn.Conv2d):  # type: ignore[misc]
         multi_channel: the mask has one plane per input channel.
         return_mask: return ``(y, new_mask)`` instead of ``y``.
         eps: added to the window's sum.
+        mask_padding_mode: "zeros", or "circular" where feature and mask wrap; one for all axes, or
+            one for each.
     """
 
     _function = staticmethod(partial_conv2d)
