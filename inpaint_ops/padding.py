@@ -38,6 +38,8 @@ def check_padding_mode(mode: str) -> None:
 
 def wrapped_axes(mode: str | Sequence[str], axes: int) -> tuple[bool, ...]:
     """Which axes wrap: ``mode`` is one of MASK_PADDING_MODES, or one for each axis."""
+    if mode == "zeros":
+        return (False,) * axes
     modes = (mode,) * axes if isinstance(mode, str) else tuple(mode)
     if len(modes) != axes or any(m not in MASK_PADDING_MODES for m in modes):
         raise ValueError(
@@ -61,6 +63,8 @@ def pad(
     holes, as the published code does, and the feature by ``padding_mode``.
     """
     planes = form.planes
+    if padding_mode == "zeros" and True not in wrapped and not any(extra):  # nearly every call
+        return Padded(x, planes, False, before, before)
     wraps = any(w and (b or e) for w, b, e in zip(wrapped, before, extra, strict=True))
     own_values = padding_mode != "zeros" and (any(before) or any(extra))
     if not wraps and not own_values and not any(extra):
