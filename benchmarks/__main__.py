@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks``, ``... report FILE``, ``... readme [--check]``."""
+"""Command line: ``python -m benchmarks``, and its commands report, readme and compare."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from . import plots, readme, report, results, session
+from . import compare, plots, readme, report, results, session
 from .memory import with_device
 from .plan import FULL, QUICK
-
-COMMANDS = ("report", "readme")
 
 
 def main(words: list[str] | None = None) -> int:
     """Run a command; 1 if something is wrong with a result, 0 otherwise."""
     words = sys.argv[1:] if words is None else words
-    if words and words[0] in COMMANDS:
-        return _report(words[1:]) if words[0] == "report" else readme.main(words[1:])
-    return _run(words)
+    commands = {"report": _report, "readme": readme.main, "compare": compare.main}
+    command = commands.get(words[0]) if words else None
+    return _run(words) if command is None else command(words[1:])
 
 
 def _run(words: list[str]) -> int:
@@ -29,7 +27,8 @@ def _run(words: list[str]) -> int:
         prog="python -m benchmarks",
         description="Measure the fused operators against the published modules in plain PyTorch, "
         "on photographs and irregular masks. Every number is checked against float64; a mismatch "
-        "makes the exit status 1. Other commands: report FILE, readme [--check] [FILE].",
+        "makes the exit status 1. Other commands: report FILE, compare BEFORE AFTER, "
+        "readme [--check] [FILE].",
     )
     parser.add_argument("--quick", action="store_true", help="smaller batch, fewer cases")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

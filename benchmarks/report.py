@@ -69,8 +69,9 @@ def _where(result: Result) -> str:
     return f"{device} · torch {result.versions['torch']} · {result.arguments['plan']} run"
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
+def empty_table(title: str, *columns: str) -> Table:
+    """An empty table in the report's style: first column left, the others right."""
+    made = Table(
         title=title,
         box=box.SIMPLE_HEAD,
         title_justify="left",
@@ -79,12 +80,12 @@ def _table(title: str, *columns: str) -> Table:
         pad_edge=False,
     )
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    return table
+        made.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    return made
 
 
 def _networks(rows: Rows) -> Table:
-    table = _table(
+    table = empty_table(
         "Networks",
         *("", "median\nms", "middle\nhalf", "vs\nref.", "vs\nplain", "peak\nMB", "alone\nms"),
         *("page\nfaults", ""),
@@ -115,7 +116,7 @@ def _networks(rows: Rows) -> Table:
 
 
 def _norms(rows: Rows) -> Table:
-    table = _table(
+    table = empty_table(
         "Region normalization (ms; cl = channels_last)",
         *("", "ref.", "fused", "fused\ncl", "batch\nnorm", "b.n.\ncl", "clone"),
         *("vs\nref.", "vs\nb.n.", "vs\nb.n. cl", "peak MB\nref. → fused", ""),
@@ -141,7 +142,7 @@ def _norms(rows: Rows) -> Table:
 
 
 def _layers(rows: Rows, mode: str) -> Table:
-    table = _table(
+    table = empty_table(
         f"Partial convolution, {mode} (ms; cl = channels_last)",
         *("", "ref.", "one-\nch.", "fused", "fused\ncl", "C-\nmask", "conv\n2d", "conv\ncl"),
         *("vs\nref.", "C-mask\nvs ref.", "vs\nconv", "vs\nconv cl", ""),
@@ -171,7 +172,7 @@ def _layers(rows: Rows, mode: str) -> Table:
 
 def _figures(result: Result) -> Table:
     quick = "" if result.complete else " (set for the full run's sizes; this run is smaller)"
-    table = _table(f"Figures to reach{quick}", "", "target", "measured", "", "where")
+    table = empty_table(f"Figures to reach{quick}", "", "target", "measured", "", "where")
     marks = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: ""}
     for figure in result.figures:
         measured = "" if figure["measured"] is None else f"{figure['measured']:.2f}"
