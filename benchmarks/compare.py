@@ -136,7 +136,7 @@ def _interval(row: Row | None, result: Result | None) -> tuple[float, float, flo
 def show(
     before: Result, after: Result, changes: list[Change], absolute: bool, console: Console
 ) -> None:
-    """The table, worst first among those that changed, and a line that says how it went."""
+    """The table, what the two runs are, and a line that counts the verdicts."""
     unit = "ms" if absolute else "of the reference"
     table = report.empty_table(
         f"Time in {unit}" if absolute else f"Time as a part {unit}", *COLUMNS
