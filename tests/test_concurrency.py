@@ -119,10 +119,10 @@ def test_memory_returns_to_its_level() -> None:
     calls(50)
     gc.collect()
     before, held = process.memory_info().rss, scratch.held()
-    calls(300)
+    calls(1000)
     gc.collect()
     assert scratch.held() == held
-    # 300 calls that each kept their smallest gradient would hold more.
-    assert process.memory_info().rss - before < 16 * 2**20
+    # Calls that each kept one gradient of x would hold 100 MiB; allocators keep a little.
+    assert process.memory_info().rss - before < 32 * 2**20
     scratch.release()
     assert scratch.held() == 0
