@@ -122,7 +122,7 @@ def test_memory_returns_to_its_level() -> None:
     calls(1000)
     gc.collect()
     assert scratch.held() == held
-    # Calls that each kept one gradient of x would hold 100 MiB; allocators keep a little.
+    # Calls that each kept one gradient of x would hold 79 MiB; allocators keep a little.
     assert process.memory_info().rss - before < 32 * 2**20
     scratch.release()
     assert scratch.held() == 0
