@@ -21,6 +21,8 @@ from .validation import (
     autocast,
     autocast_parameters,
     check_like_x,
+    check_parameters,
+    check_tensor,
     check_weight,
     check_x,
     constant,
@@ -47,6 +49,7 @@ def _partial_conv_nd(
     mask_padding_mode: str | Sequence[str],
 ) -> tuple[Tensor, Mask]:
     check_x(x, axes)
+    check_parameters(weight, bias)
     cast, cast_weight, bias = autocast(x, weight, bias)
     assert cast is not None
     assert cast_weight is not None
@@ -64,7 +67,7 @@ def _partial_conv_nd(
     )
     geometry = _partial_conv.Geometry(
         form.channels, strides, conv_padding, mask_padding, dilations, groups, form.multi_channel,
-        masked_input, constant(eps),
+        masked_input, constant("eps", eps),
     )  # fmt: skip
     if differentiates(x, weight, bias):
         y, new_mask, _ = _partial_conv.PartialConv.apply(x, planes, weight, bias, *geometry)
@@ -306,6 +309,9 @@ def region_norm(
     check_plane("mask", mask, x)
     if stats not in ("batch", "instance"):
         raise ValueError(f"stats: expected 'batch' or 'instance', got {stats!r}")
+    for name, affine in (("weight", weight), ("bias", bias)):
+        if affine is not None:
+            check_tensor(name, affine)
     weight, bias = autocast_parameters(x, weight, bias)
     for name, affine in (("weight", weight), ("bias", bias)):
         if affine is not None:
@@ -315,7 +321,7 @@ def region_norm(
                 )
             check_like_x(name, affine, x)
     planes = normalize_dtype(mask, x.dtype)
-    instance, eps = stats == "instance", constant(eps)
+    instance, eps = stats == "instance", constant("eps", eps)
     if differentiates(x, weight, bias):
         y: Tensor = RegionNorm.apply(x, planes, weight, bias, eps, scale_eps, instance)[0]
     else:
@@ -358,6 +364,9 @@ def attention_region_norm(
     if x.shape[1] < 1:
         raise ValueError(f"x: expected at least one channel, got shape {tuple(x.shape)}")
     parameters = (attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias)
+    names = ("attention_weight", "gamma_weight", "gamma_bias", "beta_weight", "beta_bias")
+    for name, parameter in zip(names, parameters, strict=True):
+        check_tensor(name, parameter)
     parameters = autocast_parameters(x, *parameters)  # type: ignore[assignment]
     attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias = parameters
     for name, weight, planes in (
@@ -378,7 +387,7 @@ def attention_region_norm(
         if bias.shape != (1,):
             raise ValueError(f"{name}: expected shape (1,), got {tuple(bias.shape)}")
         check_like_x(name, bias, x)
-    threshold, eps = constant(threshold), constant(eps)
+    threshold, eps = constant("threshold", threshold), constant("eps", eps)
     tensors = (x, attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias)
     if differentiates(*tensors):
         y: Tensor = _attention.AttentionRegionNorm.apply(*tensors, threshold, eps)[0]

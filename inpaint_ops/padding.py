@@ -40,7 +40,9 @@ def wrapped_axes(mode: str | Sequence[str], axes: int) -> tuple[bool, ...]:
     """Which axes wrap: ``mode`` is one of MASK_PADDING_MODES, or one for each axis."""
     if mode == "zeros":
         return (False,) * axes
-    modes = (mode,) * axes if isinstance(mode, str) else tuple(mode)
+    modes = (mode,) * axes if isinstance(mode, str) else mode
+    if not isinstance(modes, Sequence):
+        raise TypeError(f"mask_padding_mode: expected text, or one for each axis, got {mode!r}")
     if len(modes) != axes or any(m not in MASK_PADDING_MODES for m in modes):
         raise ValueError(
             f"mask_padding_mode: expected one of {MASK_PADDING_MODES}, or {axes} of them, "

@@ -22,7 +22,7 @@ from .backends import dispatch
 from .channel_mask import ChannelMask
 from .functional import partial_conv2d
 from .masks import check_plane, normalize_dtype
-from .validation import autocast, check_skip, check_x, constant
+from .validation import autocast, check_parameters, check_skip, check_x, constant
 
 _mask_update = torch.ops.inpaint_ops.mask_update.default
 
@@ -46,7 +46,7 @@ def partial_conv2d_upsampled(
 ) -> tuple[Tensor, Tensor]:
     """Partial convolution of x, enlarged to the skip's size, beside the skip.
 
-    The same as, and for most shapes faster than::
+    The same as this, mostly without making the enlarged map and the concatenation::
 
         size = skip.shape[2:]
         joined = torch.cat([F.interpolate(x, size, mode="nearest"), skip], 1)
@@ -75,6 +75,7 @@ def partial_conv2d_upsampled(
     """
     check_x(x, 2)
     check_x(skip, 2, "skip")
+    check_parameters(weight, bias)
     x, skip, weight, bias = autocast(x, skip, weight, bias)  # type: ignore[assignment]
     check_skip(x, skip, weight, bias)
     check_plane("mask", mask, x)
@@ -97,8 +98,8 @@ def partial_conv2d_upsampled(
     raw = F.conv_transpose2d(small, _spread(deep), None, 2, 1)
     raw = raw + F.conv2d(large, beside, None, 1, 1)
     new_mask, ratio = _mask_update(
-        normalize_dtype(planes, x.dtype), channels, (3, 3), (1, 1), (1, 1), (1, 1), constant(eps),
-        x.dtype,
+        normalize_dtype(planes, x.dtype), channels, (3, 3), (1, 1), (1, 1), (1, 1),
+        constant("eps", eps), x.dtype,
     )  # fmt: skip
     y = raw * ratio
     if bias is not None:

@@ -36,13 +36,28 @@ def numbers(name: str, value: int | Sequence[int], axes: int, least: int) -> tup
     return found
 
 
-def constant(value: float) -> float:
-    """``value``, as a guarded constant under torch.compile.
+def constant(name: str, value: float) -> float:
+    """``value``, a number, as a guarded constant under torch.compile.
 
     With dynamic shapes the compiler turns floats into inputs of the graph, and fails on one that
     two autograd functions share.
     """
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
     return float(f"{value}") if torch.compiler.is_compiling() else value
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise unless ``value`` is a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+
+
+def check_parameters(weight: object, bias: object) -> None:
+    """Raise unless weight is a tensor, and bias one or None."""
+    check_tensor("weight", weight)
+    if bias is not None:
+        check_tensor("bias", bias)
 
 
 _AUTOCAST_DEVICES = ("cpu", "cuda")  # torch raises when it is asked about others, such as meta
@@ -72,8 +87,7 @@ def autocast_parameters(x: Tensor, *parameters: Tensor | None) -> tuple[Tensor |
 
 def check_x(x: Tensor, axes: int, name: str = "x") -> None:
     """Raise unless x is a floating tensor of (N, C) and ``axes`` spatial axes."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+    check_tensor(name, x)
     if x.dim() != axes + 2:
         layout = "(N, C, " + ", ".join("L" if axes == 1 else "DHW"[3 - axes :]) + ")"
         raise ValueError(f"{name}: expected {axes + 2} axes {layout}, got shape {tuple(x.shape)}")
@@ -111,6 +125,8 @@ def check_weight(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) ->
             f"got shape {tuple(weight.shape)}"
         )
     check_like_x("weight", weight, x)
+    if not isinstance(groups, int):
+        raise TypeError(f"groups: expected a whole number, got {groups!r}")
     if groups < 1:
         raise ValueError(f"groups: expected a positive number, got {groups}")
     if weight.shape[0] % groups != 0:

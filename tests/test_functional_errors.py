@@ -17,6 +17,7 @@ from inpaint_ops import (
     PartialConv2d,
     RegionNorm2d,
     partial_conv2d,
+    partial_conv2d_upsampled,
     region_norm,
     update_mask,
 )
@@ -279,3 +280,34 @@ def test_empty_batch_with_a_mask_in_the_other_memory_order() -> None:
     mask = torch.ones(0, 4, 6, 5).to(memory_format=torch.channels_last)
     y, _ = partial_conv2d(X[:0], mask, WEIGHT, None, 1, 1, multi_channel=True)
     assert y.shape == (0, 6, 6, 5)
+
+
+ONES = torch.ones(2, 4)
+SMALL, LARGE = torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 8, 8)
+UP_MASKS = torch.ones(2, 1, 4, 4), torch.ones(2, 1, 8, 8)
+KERNEL, ONE = torch.zeros(1, 1, 3, 3), torch.zeros(1)
+
+NO_TENSORS: dict[str, Callable[[], object]] = {
+    "weight": lambda: partial_conv2d(X, MASK, [1.0]),  # type: ignore[arg-type]
+    "bias": lambda: partial_conv2d(X, MASK, WEIGHT, [1.0]),  # type: ignore[arg-type]
+    "weight (None)": lambda: partial_conv2d(X, MASK, None),  # type: ignore[arg-type]
+    "groups": lambda: partial_conv2d(X, MASK, WEIGHT, groups="2"),  # type: ignore[arg-type]
+    "eps": lambda: partial_conv2d(X, MASK, WEIGHT, eps="a"),  # type: ignore[arg-type]
+    "mask_padding_mode": lambda: partial_conv2d(
+        X, MASK, WEIGHT, mask_padding_mode=3),  # type: ignore[arg-type]
+    "weight (norm)": lambda: region_norm(X, MASK, [1.0]),  # type: ignore[arg-type]
+    "bias (norm)": lambda: region_norm(X, MASK, ONES, [1.0]),  # type: ignore[arg-type]
+    "eps (norm)": lambda: region_norm(X, MASK, eps=None),  # type: ignore[arg-type]
+    "gamma_bias": lambda: attention_region_norm(
+        X, torch.zeros(1, 2, 3, 3), KERNEL, 0.0, KERNEL, ONE),  # type: ignore[arg-type]
+    "threshold": lambda: attention_region_norm(
+        X, torch.zeros(1, 2, 3, 3), KERNEL, ONE, KERNEL, ONE, "0.8"),  # type: ignore[arg-type]
+    "weight (upsampled)": lambda: partial_conv2d_upsampled(
+        SMALL, UP_MASKS[0], LARGE, UP_MASKS[1], [1.0]),  # type: ignore[arg-type]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_TENSORS)
+def test_what_is_no_tensor_and_no_number_is_named(case: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{case.split(' ')[0]}: expected"):
+        NO_TENSORS[case]()

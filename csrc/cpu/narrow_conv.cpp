@@ -71,8 +71,7 @@ void segment_contiguous(const NarrowConvArgs& a, int64_t n, int64_t oh, int64_t 
   }
 }
 
-// ---- channels-last: weights packed (kh, kw, outputs, in rounded up to whole vectors)
-// -------------
+// ---- channels-last: weights packed (kh, kw, outputs, in), in padded to whole vectors -----------
 
 // The last vector of a pixel's channels begins earlier, and the lanes that were read before are 0.
 template <class T>
