@@ -43,7 +43,15 @@ OP_TABLE: dict[str, str] = {
     ),
 }
 
-_DTYPES = {torch.bool: 0, torch.int32: 1, torch.float32: 2, torch.float64: 3}
+# Codes of dtypes: enum DType in csrc/include/inpaint/tensor_view.h.
+_DTYPES = {
+    torch.bool: 0,
+    torch.int32: 1,
+    torch.float32: 2,
+    torch.float64: 3,
+    torch.bfloat16: 4,
+    torch.float16: 5,
+}
 
 TensorView = tuple[int, int, torch.Size, tuple[int, ...], Tensor]
 

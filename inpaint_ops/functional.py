@@ -19,13 +19,12 @@ from .masks import Mask, Planes, check_mask, check_plane, normalize_dtype, plane
 from .padding import check_padding_mode, pad, wrap_planes, wrapped_axes
 from .validation import (
     autocast,
-    autocast_parameters,
-    check_like_x,
     check_parameters,
     check_tensor,
     check_weight,
     check_x,
     constant,
+    norm_parameter,
     numbers,
     window,
 )
@@ -289,7 +288,8 @@ def region_norm(
         x: (N, C, ...) with one to three spatial axes, floating.
         mask: (N or 1, 1, ...), 1 = valid, bool, integer (not 0 is valid) or floating (soft labels
             weigh both regions). Gets no gradient.
-        weight: (2, C), row 0 for valid pixels, row 1 for holes, or None for 1.
+        weight: (2, C), row 0 for valid pixels, row 1 for holes, or None for 1; dtype of x, or
+            float32 where x is in half precision.
         bias: (2, C) likewise, or None for 0.
         eps: added to the variance.
         stats: "batch" (over N and space) or "instance" (over space).
@@ -312,14 +312,12 @@ def region_norm(
     for name, affine in (("weight", weight), ("bias", bias)):
         if affine is not None:
             check_tensor(name, affine)
-    weight, bias = autocast_parameters(x, weight, bias)
-    for name, affine in (("weight", weight), ("bias", bias)):
-        if affine is not None:
             if affine.shape != (2, x.shape[1]):
                 raise ValueError(
                     f"{name}: expected shape (2, {x.shape[1]}), got {tuple(affine.shape)}"
                 )
-            check_like_x(name, affine, x)
+    weight = None if weight is None else norm_parameter("weight", weight, x)
+    bias = None if bias is None else norm_parameter("bias", bias, x)
     planes = normalize_dtype(mask, x.dtype)
     instance, eps = stats == "instance", constant("eps", eps)
     if differentiates(x, weight, bias):
@@ -349,7 +347,8 @@ def attention_region_norm(
         x: (N, C, H, W), floating.
         attention_weight: (1, 2, k, k), odd k; no bias.
         gamma_weight, beta_weight: (1, 1, k, k), odd k.
-        gamma_bias, beta_bias: (1,).
+        gamma_bias, beta_bias: (1,). All five in the dtype of x, or float32 where x is in half
+            precision; the maps are computed in float32 then.
         threshold: of the attention map, in (0, 1).
         eps: as in :func:`region_norm`, scaled by the regions' sizes.
 
@@ -367,8 +366,6 @@ def attention_region_norm(
     names = ("attention_weight", "gamma_weight", "gamma_bias", "beta_weight", "beta_bias")
     for name, parameter in zip(names, parameters, strict=True):
         check_tensor(name, parameter)
-    parameters = autocast_parameters(x, *parameters)  # type: ignore[assignment]
-    attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias = parameters
     for name, weight, planes in (
         ("attention_weight", attention_weight, 2),
         ("gamma_weight", gamma_weight, 1),
@@ -382,13 +379,12 @@ def attention_region_norm(
             raise ValueError(
                 f"{name}: expected (1, {planes}, k, k) with odd k, got {tuple(weight.shape)}"
             )
-        check_like_x(name, weight, x)
     for name, bias in (("gamma_bias", gamma_bias), ("beta_bias", beta_bias)):
         if bias.shape != (1,):
             raise ValueError(f"{name}: expected shape (1,), got {tuple(bias.shape)}")
-        check_like_x(name, bias, x)
     threshold, eps = constant("threshold", threshold), constant("eps", eps)
-    tensors = (x, attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias)
+    wide = (norm_parameter(name, p, x) for name, p in zip(names, parameters, strict=True))
+    tensors = (x, *wide)
     if differentiates(*tensors):
         y: Tensor = _attention.AttentionRegionNorm.apply(*tensors, threshold, eps)[0]
     else:

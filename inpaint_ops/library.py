@@ -15,7 +15,7 @@ from torch import Tensor
 from .backends import dispatch
 from .backends.convolution import convolution
 from .backends.layout import dense
-from .backends.reference.partial_conv import count_dtype
+from .backends.precision import compute_dtype
 from .backends.window import output_size
 
 NAMESPACE = "inpaint_ops"
@@ -115,7 +115,7 @@ def _fake_partial_conv_forward(
     y = convolution(dense(x), weight, stride, padding, dilation, groups)
     batch = 1 if mask is None else mask.shape[0]
     new_mask = (x if mask is None else mask).new_empty(batch, 1, *y.shape[2:])
-    return y, new_mask, x.new_empty(new_mask.shape, dtype=count_dtype(x.dtype))
+    return y, new_mask, x.new_empty(new_mask.shape, dtype=compute_dtype(x.dtype))
 
 
 def _fake_partial_conv_backward(
@@ -165,7 +165,7 @@ def _fake_region_norm_backward(
     rstd: Tensor,
     instance: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    affine = x.new_empty(2, x.shape[1])
+    affine = x.new_empty(2, x.shape[1], dtype=compute_dtype(x.dtype))
     return torch.empty_like(dense(x)), affine, torch.empty_like(affine)
 
 
@@ -180,14 +180,15 @@ def _fake_attention_region_norm_forward(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     n, c, *spatial = x.shape
-    plane = x.new_empty(n, 1, *spatial)
+    wide = compute_dtype(x.dtype)
+    plane = x.new_empty(n, 1, *spatial, dtype=wide)
     moments = x.new_empty((1, 2, c), dtype=torch.float64)
     return (
         torch.empty_like(dense(x)),
-        x.new_empty(n, 2, *spatial),
+        x.new_empty(n, 2, *spatial, dtype=wide),
         torch.empty_like(plane, dtype=torch.int32),
         plane,
-        x.new_empty(n, 2, *spatial),
+        x.new_empty(n, 2, *spatial, dtype=wide),
         moments,
         torch.empty_like(moments),
     )
@@ -211,9 +212,9 @@ def _fake_attention_region_norm_backward(
         torch.empty_like(dense(x)),
         torch.empty_like(attention_weight),
         torch.empty_like(gamma_weight),
-        x.new_empty(1),
+        gamma_weight.new_empty(1),
         torch.empty_like(beta_weight),
-        x.new_empty(1),
+        gamma_weight.new_empty(1),
     )
 
 

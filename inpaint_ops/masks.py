@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .backends.precision import compute_dtype
 from .channel_mask import ChannelMask
 
 Mask = Tensor | ChannelMask
@@ -15,7 +16,7 @@ Mask = Tensor | ChannelMask
 class Planes(NamedTuple):
     """A mask as the operators take it."""
 
-    planes: Tensor | None  # (N or 1, G, ...), bool or the dtype of x; None: all valid
+    planes: Tensor | None  # (N or 1, G, ...): see normalize_dtype; None: all valid
     channels: list[int]  # channels of x that each plane stands for
     multi_channel: bool  # whether the window counts channels, not only pixels
 
@@ -41,12 +42,16 @@ def check_plane(name: str, mask: Mask, x: Tensor, of: str = "x") -> None:
 
 
 def normalize_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as bool (from bool and integers: not 0 is valid) or as ``dtype`` (from floating)."""
+    """A mask that goes with features of ``dtype``.
+
+    Bool (from bool and integers: not 0 is valid), or floating: as it is in ``dtype`` or the dtype
+    that this is computed in, else converted to the latter.
+    """
     if mask.requires_grad:
         mask = mask.detach()
     if mask.dtype == torch.bool or mask.dtype == dtype:
         return mask
-    return mask.to(dtype) if mask.is_floating_point() else mask != 0
+    return mask.to(compute_dtype(dtype)) if mask.is_floating_point() else mask != 0
 
 
 def check_size(name: str, mask: Tensor, x: Tensor, of: str = "x") -> None:

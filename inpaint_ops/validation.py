@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .backends.precision import compute_dtype
 from .backends.window import output_size
 
 
@@ -78,11 +79,18 @@ def autocast(x: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...]:
     )
 
 
-def autocast_parameters(x: Tensor, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Under autocast a norm's parameters follow its input, which comes in half precision."""
-    if not _autocasts(x):
-        return parameters
-    return tuple(None if p is None else p.to(x.dtype) for p in parameters)
+def norm_parameter(name: str, parameter: Tensor, x: Tensor) -> Tensor:
+    """A norm's parameter in the dtype that x is computed in.
+
+    It may have that dtype already, as parameters have while features are in half precision; under
+    autocast, any.
+    """
+    wide = compute_dtype(x.dtype)
+    if parameter.dtype not in (x.dtype, wide) and not _autocasts(x):
+        allowed = f"{x.dtype} (as x)" if x.dtype == wide else f"{x.dtype} (as x) or {wide}"
+        raise TypeError(f"{name}: expected {allowed}, got {parameter.dtype}")
+    check_device(name, parameter, x)
+    return parameter if parameter.dtype == wide else parameter.to(wide)
 
 
 def check_x(x: Tensor, axes: int, name: str = "x") -> None:
@@ -113,6 +121,11 @@ def check_like_x(name: str, tensor: Tensor, x: Tensor) -> None:
     """Raise unless ``tensor`` has the dtype and device of x."""
     if tensor.dtype != x.dtype:
         raise TypeError(f"{name}: expected {x.dtype} (as x), got {tensor.dtype}")
+    check_device(name, tensor, x)
+
+
+def check_device(name: str, tensor: Tensor, x: Tensor) -> None:
+    """Raise unless ``tensor`` has the device of x."""
     if tensor.device != x.device:
         raise ValueError(f"{name}: expected device {x.device} (as x), got {tensor.device}")
 

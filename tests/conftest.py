@@ -77,7 +77,8 @@ class Plain:
             mask, multi_channel = torch.cat(parts, 1), True
         if mask is None:
             mask = torch.ones(1, 1, *x.shape[2:])
-        mask = mask.to(x.dtype) if mask.is_floating_point() else mask != 0
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        mask = mask.to(wide) if mask.is_floating_point() else mask != 0
         mask = mask.double().expand(x.shape[0], -1, -1, -1)
         return mask.expand(-1, x.shape[1], -1, -1) if multi_channel else mask
 

@@ -246,7 +246,7 @@ def test_what_is_no_view_at_all() -> None:
         _native("mask_update")(
             view(MASK), [1], [3, 3, 3, 3], [1], [1], [1], 0.0, view(MASK), view(MASK)
         )
-    with pytest.raises(RuntimeError, match=r"x: expected float32 or float64"):
+    with pytest.raises(RuntimeError, match=r"x: expected float32, float64, bfloat16 or float16"):
         call((X.data_ptr(), 99, X.shape, X.stride(), X), view(MASK), [3], good)
 
 

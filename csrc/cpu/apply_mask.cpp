@@ -6,34 +6,31 @@ namespace inpaint {
 namespace INPAINT_SIMD {
 namespace {
 
-template <class T, class M>
-INPAINT_INLINE T select(T value, M mask) {
-  return masked(value, static_cast<T>(mask));
-}
-template <>
-INPAINT_INLINE float select<float, uint8_t>(float value, uint8_t mask) {
-  return mask != 0 ? value : 0.0f;
-}
-template <>
-INPAINT_INLINE double select<double, uint8_t>(double value, uint8_t mask) {
-  return mask != 0 ? value : 0.0;
+template <class S, class M>
+INPAINT_INLINE S select(S value, M mask) {
+  using T = Compute<S>;
+  if constexpr (sizeof(M) == 1) {
+    return mask != 0 ? value : S(0);
+  } else {
+    return static_cast<S>(masked<T>(static_cast<T>(value), static_cast<T>(mask)));
+  }
 }
 
-template <class T, class M>
-INPAINT_INLINE void select_row(const T* x, const M* mask, T* out, int64_t count) {
+template <class S, class M>
+INPAINT_INLINE void select_row(const S* x, const M* mask, S* out, int64_t count) {
   INPAINT_IVDEP
-  for (int64_t i = 0; i < count; ++i) out[i] = select<T, M>(x[i], mask[i]);
+  for (int64_t i = 0; i < count; ++i) out[i] = select<S, M>(x[i], mask[i]);
 }
 
 INPAINT_INLINE int64_t blocks_of(int64_t s) { return (s + kMaskBlock - 1) / kMaskBlock; }
 
 // A stretch whose class is known: holes are cleared, valid pixels are copied, and stay where they
 // are when the op works in place.
-template <class T>
-INPAINT_INLINE void fill(const T* x, T* out, int64_t count, uint8_t mask_class) {
+template <class S>
+INPAINT_INLINE void fill(const S* x, S* out, int64_t count, uint8_t mask_class) {
   if (mask_class == kAllHole) {
     INPAINT_IVDEP
-    for (int64_t i = 0; i < count; ++i) out[i] = T(0);
+    for (int64_t i = 0; i < count; ++i) out[i] = S(0);
   } else if (out != x) {
     INPAINT_IVDEP
     for (int64_t i = 0; i < count; ++i) out[i] = x[i];
@@ -59,13 +56,13 @@ bool for_runs(const ApplyMaskArgs& a, const Body& body) {
   });
 }
 
-template <class T, class M>
+template <class S, class M>
 bool planes_contiguous(const ApplyMaskArgs& a) {
   const int64_t blocks = blocks_of(a.s);
   return for_runs(a, [&](int64_t n, int64_t group, int64_t begin, int64_t end) {
     const M* mask = static_cast<const M*>(a.mask) + n * a.mask_n_stride + group * a.s;
-    const T* x = static_cast<const T*>(a.x);
-    T* out = static_cast<T*>(a.out);
+    const S* x = static_cast<const S*>(a.x);
+    S* out = static_cast<S*>(a.out);
     if (a.s <= kShortPlane) {
       M row[kShortPlane];
       const int64_t planes = repeat_plane(mask, a.s, row);
@@ -102,30 +99,30 @@ INPAINT_INLINE uint8_t pixel_class(const ApplyMaskArgs& a, const M* mask) {
   for (int64_t g = 1; g < a.groups; ++g) {
     if (mask[g * a.s] != mask[0]) return kMixed;
   }
-  return mask[0] == M(0) ? kAllHole : (mask[0] == M(1) ? kAllValid : kMixed);
+  return is_zero(mask[0]) ? kAllHole : (is_one(mask[0]) ? kAllValid : kMixed);
 }
 
-template <class T, class M>
-INPAINT_INLINE void select_pixel(const ApplyMaskArgs& a, const M* mask, const T* x, T* out) {
+template <class S, class M>
+INPAINT_INLINE void select_pixel(const ApplyMaskArgs& a, const M* mask, const S* x, S* out) {
   for (int64_t g = 0; g < a.groups; ++g) {
     const M m = mask[g * a.s];
     const int64_t count = a.counts[g];
     INPAINT_IVDEP
-    for (int64_t c = 0; c < count; ++c) out[c] = select<T, M>(x[c], m);
+    for (int64_t c = 0; c < count; ++c) out[c] = select<S, M>(x[c], m);
     x += count;
     out += count;
   }
 }
 
-template <class T, class M>
+template <class S, class M>
 bool planes_channels_last(const ApplyMaskArgs& a) {
   const int64_t blocks = blocks_of(a.s);
   return parallel_for(a.pool, a.n * blocks, kMaskBlock * a.c, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t n = t / blocks, block = t % blocks;
       const int64_t s0 = block * kMaskBlock, s1 = min_of(s0 + kMaskBlock, a.s);
-      const T* x = static_cast<const T*>(a.x) + n * a.s * a.c;
-      T* out = static_cast<T*>(a.out) + n * a.s * a.c;
+      const S* x = static_cast<const S*>(a.x) + n * a.s * a.c;
+      S* out = static_cast<S*>(a.out) + n * a.s * a.c;
       const uint8_t mask_class =
           shared_class(a.classes + n * a.class_n_stride + block, a.groups, blocks);
       if (mask_class != kMixed) {
@@ -152,16 +149,17 @@ bool planes_channels_last(const ApplyMaskArgs& a) {
 constexpr int64_t kCountBlock = 1024;
 
 // per_element, and the sum over the planes of each pixel while its mask is at hand.
-template <class T, class M>
+template <class S, class M>
 bool per_element_counted(const ApplyMaskArgs& a) {
+  using T = Compute<S>;
   const int64_t blocks = (a.s + kCountBlock - 1) / kCountBlock, image = a.c * a.s;
   return parallel_for(a.pool, a.n * blocks, min_of(a.s, kCountBlock) * a.c,
                       [&](int64_t begin, int64_t end) {
                         for (int64_t t = begin; t < end; ++t) {
                           const int64_t n = t / blocks, s0 = t % blocks * kCountBlock;
                           const int64_t count = min_of(kCountBlock, a.s - s0);
-                          const T* x = static_cast<const T*>(a.x) + n * image;
-                          T* out = static_cast<T*>(a.out) + n * image;
+                          const S* x = static_cast<const S*>(a.x) + n * image;
+                          S* out = static_cast<S*>(a.out) + n * image;
                           const M* mask = static_cast<const M*>(a.mask) + n * a.mask_n_stride;
                           // A mask that the batch shares is counted once.
                           const bool counting = n == 0 || a.mask_n_stride != 0;
@@ -182,36 +180,38 @@ bool per_element_counted(const ApplyMaskArgs& a) {
                       });
 }
 
-template <class T, class M>
+template <class S, class M>
 bool per_element(const ApplyMaskArgs& a) {
-  if (a.sums != nullptr) return per_element_counted<T, M>(a);
+  if (a.sums != nullptr) return per_element_counted<S, M>(a);
   const int64_t image = a.c * a.s;
   return parallel_for(a.pool, a.n * image, 1, [&](int64_t begin, int64_t end) {
     while (begin < end) {  // one image at a time: a mask may be shared by the batch
       const int64_t n = begin / image, last = min_of(end, (n + 1) * image);
-      select_row(static_cast<const T*>(a.x) + begin,
+      select_row(static_cast<const S*>(a.x) + begin,
                  static_cast<const M*>(a.mask) + n * a.mask_n_stride + (begin - n * image),
-                 static_cast<T*>(a.out) + begin, last - begin);
+                 static_cast<S*>(a.out) + begin, last - begin);
       begin = last;
     }
   });
 }
 
-template <class T, class M>
+template <class S, class M>
 bool run(const ApplyMaskArgs& a) {
-  if (a.mask_per_element) return per_element<T, M>(a);
-  return a.channels_last ? planes_channels_last<T, M>(a) : planes_contiguous<T, M>(a);
+  if (a.mask_per_element) return per_element<S, M>(a);
+  return a.channels_last ? planes_channels_last<S, M>(a) : planes_contiguous<S, M>(a);
 }
 
-template <class T>
+template <class S>
 bool run_mask(const ApplyMaskArgs& a) {
-  return a.mask_dtype == DType::kBool ? run<T, uint8_t>(a) : run<T, T>(a);
+  using T = Compute<S>;
+  if (a.mask_dtype == DType::kBool) return run<S, uint8_t>(a);
+  return a.mask_dtype == a.dtype ? run<S, S>(a) : run<S, T>(a);
 }
 
 }  // namespace
 
 bool apply_mask(const ApplyMaskArgs& a) {
-  return a.dtype == DType::kFloat64 ? run_mask<double>(a) : run_mask<float>(a);
+  return for_type(a.dtype, [&](auto zero) { return run_mask<decltype(zero)>(a); });
 }
 
 }  // namespace INPAINT_SIMD

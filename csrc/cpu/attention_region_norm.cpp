@@ -14,9 +14,10 @@ INPAINT_INLINE bool replaces(T value, T best) {
   return !(value <= best) && best == best;
 }
 
-template <class T>
+template <class S>
 void pool_chunk(const RegionNormArgs& a, int64_t n, int64_t s0, int64_t count) {
-  const T* x = static_cast<const T*>(a.x) + n * a.c * a.s + s0;
+  using T = Compute<S>;
+  const S* x = static_cast<const S*>(a.x) + n * a.c * a.s + s0;
   T* __restrict mean = static_cast<T*>(a.pooled) + n * 2 * a.s + s0;
   T* __restrict best = mean + a.s;
   int32_t* __restrict arg = a.argmax_out + n * a.s + s0;
@@ -25,7 +26,7 @@ void pool_chunk(const RegionNormArgs& a, int64_t n, int64_t s0, int64_t count) {
     arg[i] = 0;
   }
   for (int64_t c = 1; c < a.c; ++c) {
-    const T* __restrict row = x + c * a.s;
+    const S* __restrict row = x + c * a.s;
     const int32_t channel = static_cast<int32_t>(c);
     INPAINT_IVDEP
     for (int64_t i = 0; i < count; ++i) {
@@ -40,10 +41,11 @@ void pool_chunk(const RegionNormArgs& a, int64_t n, int64_t s0, int64_t count) {
   for (int64_t i = 0; i < count; ++i) mean[i] /= channels;
 }
 
-template <class T>
+template <class S>
 void pool_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
+  using T = Compute<S>;
   constexpr int kLanes = Lanes<T>::count;
-  const T* x = static_cast<const T*>(a.x) + (n * a.s + s) * a.c;
+  const S* x = static_cast<const S*>(a.x) + (n * a.s + s) * a.c;
   double sum = 0;
   T best = x[0];
   int64_t arg = 0, c = 0;
@@ -79,8 +81,9 @@ void pool_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
   }
   for (; c < a.c; ++c) {
     sum += static_cast<double>(x[c]);
-    if (replaces(x[c], best)) {
-      best = x[c];
+    const T value = x[c];
+    if (replaces(value, best)) {
+      best = value;
       arg = c;
     }
   }
@@ -90,11 +93,11 @@ void pool_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
   a.argmax_out[n * a.s + s] = static_cast<int32_t>(arg);
 }
 
-template <class T>
+template <class S>
 bool pool(const RegionNormArgs& a) {
   if (a.channels_last) {
     return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) pool_pixel<T>(a, p / a.s, p % a.s);
+      for (int64_t p = begin; p < end; ++p) pool_pixel<S>(a, p / a.s, p % a.s);
     });
   }
   const int64_t chunks = (a.s + kChunk - 1) / kChunk;
@@ -102,19 +105,20 @@ bool pool(const RegionNormArgs& a) {
                       [&](int64_t begin, int64_t end) {
                         for (int64_t t = begin; t < end; ++t) {
                           const int64_t s0 = t % chunks * kChunk;
-                          pool_chunk<T>(a, t / chunks, s0, min_of(kChunk, a.s - s0));
+                          pool_chunk<S>(a, t / chunks, s0, min_of(kChunk, a.s - s0));
                         }
                       });
 }
 
 // ---- gradients of gamma and beta, and the sums by region -------------------------------------
 
-template <class T>
+template <class S>
 void maps_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c, double sums[4]) {
+  using T = Compute<S>;
   constexpr int kLanes = Lanes<T>::count;
   const int64_t plane = (n * a.c + c) * a.s;
-  const T* __restrict x = static_cast<const T*>(a.x) + plane;
-  const T* __restrict g = static_cast<const T*>(a.grad) + plane;
+  const S* __restrict x = static_cast<const S*>(a.x) + plane;
+  const S* __restrict g = static_cast<const S*>(a.grad) + plane;
   const T* __restrict gamma = static_cast<const T*>(a.maps) + n * 2 * a.s;
   T* __restrict grad_gamma = static_cast<T*>(a.grad_maps) + n * 2 * a.s;
   T* __restrict grad_beta = grad_gamma + a.s;
@@ -150,8 +154,9 @@ void maps_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c, d
   }
 }
 
-template <class T>
+template <class S>
 void maps_unit_contiguous(const RegionNormArgs& a, int64_t n, int64_t unit, double* out) {
+  using T = Compute<S>;
   for (int64_t i = 0; i < 4 * a.c; ++i) out[i] = 0;
   const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
   for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
@@ -162,20 +167,20 @@ void maps_unit_contiguous(const RegionNormArgs& a, int64_t n, int64_t unit, doub
     }
     for (int64_t c = 0; c < a.c; ++c) {
       double sums[4] = {0, 0, 0, 0};
-      maps_chunk<T>(a, k, n, c, sums);
+      maps_chunk<S>(a, k, n, c, sums);
       for (int i = 0; i < 4; ++i) out[i * a.c + c] += sums[i];
     }
   }
 }
 
-template <class T>
+template <class S, class T = Compute<S>>
 void maps_pixel(const RegionNormArgs& a, int64_t n, int64_t s, T* __restrict sum,
                 T* __restrict product) {
   constexpr int kLanes = Lanes<T>::count;
   const int64_t C = a.c, at = (n * a.s + s) * C;
   const int r = a.regions.labels[n * a.regions.n_stride + s];
-  const T* x = static_cast<const T*>(a.x) + at;
-  const T* g = static_cast<const T*>(a.grad) + at;
+  const S* x = static_cast<const S*>(a.x) + at;
+  const S* g = static_cast<const S*>(a.grad) + at;
   const T* mean = table<T>(a, a.mean, n) + r * C;
   const T* scale = table<T>(a, a.scale, n) + r * C;
   const T* shift = table<T>(a, a.shift, n) + r * C;
@@ -205,8 +210,9 @@ void maps_pixel(const RegionNormArgs& a, int64_t n, int64_t s, T* __restrict sum
   grad_maps[a.s] = static_cast<T>(beta_sum);
 }
 
-template <class T>
+template <class S>
 bool maps(const RegionNormArgs& a) {
+  using T = Compute<S>;
   const int64_t units = units_of(a), row = 4 * a.c;
   return parallel_for(a.pool, a.n * units, min_of(a.s, kChunk * kUnitChunks) * a.c,
                       [&](int64_t begin, int64_t end) {
@@ -214,7 +220,7 @@ bool maps(const RegionNormArgs& a) {
                           const int64_t n = t / units, unit = t % units;
                           double* __restrict out = a.partials + t * row;
                           if (!a.channels_last) {
-                            maps_unit_contiguous<T>(a, n, unit, out);
+                            maps_unit_contiguous<S>(a, n, unit, out);
                             continue;
                           }
                           T* acc = reinterpret_cast<T*>(a.partials + (a.n * units + t) * row);
@@ -222,7 +228,7 @@ bool maps(const RegionNormArgs& a) {
                           const int64_t s1 = min_of((unit + 1) * kUnitChunks * kChunk, a.s);
                           for (int64_t s = unit * kUnitChunks * kChunk; s < s1;) {
                             const int64_t stop = min_of(s + kFlush, s1);
-                            for (; s < stop; ++s) maps_pixel<T>(a, n, s, acc, acc + a.c);
+                            for (; s < stop; ++s) maps_pixel<S>(a, n, s, acc, acc + a.c);
                             for (int64_t i = 0; i < row; ++i) {
                               out[i] += static_cast<double>(acc[i]);
                               acc[i] = T(0);
@@ -234,12 +240,13 @@ bool maps(const RegionNormArgs& a) {
 
 // ---- gradient of the input -------------------------------------------------------------------
 
-template <class T>
+template <class S>
 void input_chunk(const RegionNormArgs& a, int64_t n, int64_t c, int64_t s0, int64_t s1) {
+  using T = Compute<S>;
   const int64_t plane = (n * a.c + c) * a.s;
-  const T* __restrict x = static_cast<const T*>(a.x) + plane;
-  const T* __restrict g = static_cast<const T*>(a.grad) + plane;
-  T* __restrict out = static_cast<T*>(a.out) + plane;
+  const S* __restrict x = static_cast<const S*>(a.x) + plane;
+  const S* __restrict g = static_cast<const S*>(a.grad) + plane;
+  S* __restrict out = static_cast<S*>(a.out) + plane;
   const uint8_t* __restrict labels = a.regions.labels + n * a.regions.n_stride;
   const T* __restrict gamma = static_cast<const T*>(a.maps) + n * 2 * a.s;
   const T* __restrict grad_mean = static_cast<const T*>(a.grad_pooled) + n * 2 * a.s;
@@ -261,13 +268,14 @@ void input_chunk(const RegionNormArgs& a, int64_t n, int64_t c, int64_t s0, int6
   }
 }
 
-template <class T>
+template <class S>
 void input_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
+  using T = Compute<S>;
   const int64_t C = a.c, at = (n * a.s + s) * C;
   const int r = a.regions.labels[n * a.regions.n_stride + s];
-  const T* __restrict x = static_cast<const T*>(a.x) + at;
-  const T* __restrict g = static_cast<const T*>(a.grad) + at;
-  T* __restrict out = static_cast<T*>(a.out) + at;
+  const S* __restrict x = static_cast<const S*>(a.x) + at;
+  const S* __restrict g = static_cast<const S*>(a.grad) + at;
+  S* __restrict out = static_cast<S*>(a.out) + at;
   const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
   const T* __restrict scale = table<T>(a, a.scale, n) + r * C;
   const T* __restrict k1 = table<T>(a, a.k1, n) + r * C;
@@ -275,18 +283,20 @@ void input_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
   const T gain = static_cast<const T*>(a.maps)[n * 2 * a.s + s] + T(1);
   const T* pooled = static_cast<const T*>(a.grad_pooled) + n * 2 * a.s + s;
   const T from_mean = pooled[0] / static_cast<T>(C);
+  const auto value = [&](int64_t c) {
+    return scale[c] * (g[c] * gain - k1[c] - (x[c] - mean[c]) * k2[c]) + from_mean;
+  };
   INPAINT_IVDEP
-  for (int64_t c = 0; c < C; ++c) {
-    out[c] = scale[c] * (g[c] * gain - k1[c] - (x[c] - mean[c]) * k2[c]) + from_mean;
-  }
-  out[a.argmax[n * a.s + s]] += pooled[a.s];
+  for (int64_t c = 0; c < C; ++c) out[c] = value(c);
+  const int64_t best = a.argmax[n * a.s + s];
+  out[best] = value(best) + pooled[a.s];  // rounded once
 }
 
-template <class T>
+template <class S>
 bool input(const RegionNormArgs& a) {
   if (a.channels_last) {
     return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) input_pixel<T>(a, p / a.s, p % a.s);
+      for (int64_t p = begin; p < end; ++p) input_pixel<S>(a, p / a.s, p % a.s);
     });
   }
   const int64_t chunks = a.regions.chunks;
@@ -294,7 +304,7 @@ bool input(const RegionNormArgs& a) {
                       [&](int64_t begin, int64_t end) {
                         for (int64_t t = begin; t < end; ++t) {
                           const int64_t plane = t / chunks, s0 = t % chunks * kChunk;
-                          input_chunk<T>(a, plane / a.c, plane % a.c, s0, min_of(s0 + kChunk, a.s));
+                          input_chunk<S>(a, plane / a.c, plane % a.c, s0, min_of(s0 + kChunk, a.s));
                         }
                       });
 }
@@ -302,15 +312,15 @@ bool input(const RegionNormArgs& a) {
 }  // namespace
 
 bool channel_pool(const RegionNormArgs& a) {
-  return a.dtype == DType::kFloat64 ? pool<double>(a) : pool<float>(a);
+  return for_type(a.dtype, [&](auto zero) { return pool<decltype(zero)>(a); });
 }
 
 bool attention_backward_maps(const RegionNormArgs& a) {
-  return a.dtype == DType::kFloat64 ? maps<double>(a) : maps<float>(a);
+  return for_type(a.dtype, [&](auto zero) { return maps<decltype(zero)>(a); });
 }
 
 bool attention_backward_input(const RegionNormArgs& a) {
-  return a.dtype == DType::kFloat64 ? input<double>(a) : input<float>(a);
+  return for_type(a.dtype, [&](auto zero) { return input<decltype(zero)>(a); });
 }
 
 }  // namespace INPAINT_SIMD

@@ -37,7 +37,7 @@ const Levels& levels() {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
       out.add(avx512::kTable);
     }
-    if (__builtin_cpu_supports("avx2")) out.add(avx2::kTable);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) out.add(avx2::kTable);
 #endif
     out.add(baseline::kTable);
     return out;

@@ -47,24 +47,24 @@ struct ApplyMaskArgs {
   void* out;
   DType dtype;
   const void* mask;
-  DType mask_dtype;  // bool, or dtype
+  DType mask_dtype;  // bool, dtype or compute_dtype(dtype)
   int64_t mask_n_stride;
   bool mask_per_element;  // a mask of all channels of x, in the memory order of x
   const int64_t* counts;
   int64_t groups;
   int64_t n, c, s;
   bool channels_last;
-  // With a mask of all channels: the planes summed, (n or 1, s) in dtype; or null.
+  // With a mask of all channels: the planes summed, (n or 1, s) in compute_dtype(dtype); or null.
   void* sums;
 };
 
 struct EpilogueArgs {
   ParallelFor pool;
   DType dtype;
-  const void* grad;      // backward only
-  void* y;               // forward: in place; backward: grad_raw
-  const void* ratio;     // dtype
-  const void* new_mask;  // dtype
+  const void* grad;   // backward only
+  void* y;            // forward: in place; backward: grad_raw
+  const void* ratio;  // compute_dtype(dtype), like the new mask
+  const void* new_mask;
   int64_t ratio_n_stride, mask_n_stride;
   const void* bias;  // forward; may be null
   void* grad_bias;   // backward; may be null
@@ -96,14 +96,15 @@ struct RegionNormArgs {
   void* out;  // y or grad_x
   int64_t n, c, s;
   bool channels_last;
-  // Per statistics group (1, or n with instance statistics), region and channel, in dtype:
+  // What follows is in compute_dtype(dtype).
+  // Per statistics group (1, or n with instance statistics), region and channel:
   const void* mean;
   const void* scale;      // forward: weight * rstd; backward: the same
   const void* shift;      // forward: bias
   const void* k1;         // backward: mean of the gradient
   const void* k2;         // backward: rstd^2 * mean of gradient * (x - mean)
   int64_t stat_n_stride;  // 2 * c with instance statistics, else 0
-  // Per pixel (attention form), (n, 2, s) in dtype: gamma and beta; or null:
+  // Per pixel (attention form), (n, 2, s): gamma and beta; or null:
   const void* maps;
   void* grad_maps;
   const void* grad_pooled;  // (n, 2, s)

@@ -34,10 +34,11 @@ INPAINT_INLINE T sum_channels(const M* pixel, int64_t count) {
     for (int64_t g = 0; g < count; ++g) valid += pixel[g] != 0;
     return static_cast<T>(valid);
   } else {
-    Vec<M> lanes{};
+    using C = Compute<M>;
+    Vec<C> lanes{};
     int64_t g = 0;
-    for (; g + Lanes<M>::count <= count; g += Lanes<M>::count) lanes += load(pixel + g);
-    double sum = horizontal_sum<M>(lanes);
+    for (; g + Lanes<C>::count <= count; g += Lanes<C>::count) lanes += load(pixel + g);
+    double sum = horizontal_sum<C>(lanes);
     for (; g < count; ++g) sum += static_cast<double>(pixel[g]);
     return static_cast<T>(sum);
   }

@@ -161,8 +161,7 @@ bool run_ratio(const MaskUpdateArgs& a) {
 bool mask_update(const MaskUpdateArgs& a) {
   switch (a.mask_dtype) {
     case DType::kBool: return run_ratio<uint8_t>(a);
-    case DType::kFloat64: return run_ratio<double>(a);
-    default: return run_ratio<float>(a);
+    default: return for_type(a.mask_dtype, [&](auto zero) { return run_ratio<decltype(zero)>(a); });
   }
 }
 

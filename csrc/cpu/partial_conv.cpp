@@ -8,37 +8,62 @@ namespace {
 
 INPAINT_INLINE int64_t blocks_of(int64_t s) { return (s + kEpilogueUnit - 1) / kEpilogueUnit; }
 
-template <class T, bool kBias>
-INPAINT_INLINE T finish(T raw, T ratio, T new_mask, T bias) {
+// V: a number or a vector of them.
+template <bool kBias, class V>
+INPAINT_INLINE V finish(V raw, V ratio, V new_mask, V bias) {
   return kBias ? (raw * ratio + bias) * new_mask : raw * ratio;
 }
 
-template <class T, bool kBias>
-void finish_row(T* y, const T* ratio, const T* new_mask, T bias, int64_t count) {
-  INPAINT_IVDEP
-  for (int64_t i = 0; i < count; ++i) {
-    y[i] = finish<T, kBias>(y[i], ratio[i], kBias ? new_mask[i] : T(1), bias);
+template <class S, bool kBias, class T = Compute<S>>
+void finish_row(S* y, const T* ratio, const T* new_mask, T bias, int64_t count) {
+  constexpr int kLanes = Lanes<T>::count;
+  const Vec<T> biases = splat(bias);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const Vec<T> fresh = kBias ? load(new_mask + i) : biases;
+    store(y + i, finish<kBias>(load(y + i), load(ratio + i), fresh, biases));
+  }
+  for (; i < count; ++i) {
+    y[i] = finish<kBias>(static_cast<T>(y[i]), ratio[i], kBias ? new_mask[i] : T(1), bias);
   }
 }
 
-template <class T, bool kBias>
+// A pixel of a channels-last tensor.
+template <class S, bool kBias, class T = Compute<S>>
+void finish_pixel(S* y, T ratio, T new_mask, const S* bias, int64_t count) {
+  constexpr int kLanes = Lanes<T>::count;
+  const Vec<T> ratios = splat(ratio), fresh = splat(new_mask);
+  int64_t c = 0;
+  for (; c + kLanes <= count; c += kLanes) {
+    const Vec<T> biases = kBias ? load(bias + c) : ratios;
+    store(y + c, finish<kBias>(load(y + c), ratios, fresh, biases));
+  }
+  for (; c < count; ++c) {
+    const T value = static_cast<T>(y[c]), offset = kBias ? static_cast<T>(bias[c]) : T(0);
+    y[c] = finish<kBias>(value, ratio, new_mask, offset);
+  }
+}
+
+template <class S, bool kBias>
 bool forward_short(const EpilogueArgs& a) {
+  using T = Compute<S>;
   return parallel_for(a.pool, a.n * a.c, a.s, [&](int64_t begin, int64_t end) {
     while (begin < end) {  // one image at a time
       const int64_t n = begin / a.c, last = min_of(end, (n + 1) * a.c);
       const T* ratio = static_cast<const T*>(a.ratio) + n * a.ratio_n_stride;
       const T* new_mask = static_cast<const T*>(a.new_mask) + n * a.mask_n_stride;
-      T* y = static_cast<T*>(a.y);
+      S* y = static_cast<S*>(a.y);
       if (kBias) {
-        const T* bias = static_cast<const T*>(a.bias);
+        const S* bias = static_cast<const S*>(a.bias);
         for (; begin < last; ++begin) {
-          finish_row<T, true>(y + begin * a.s, ratio, new_mask, bias[begin - n * a.c], a.s);
+          const T offset = bias[begin - n * a.c];
+          finish_row<S, true>(y + begin * a.s, ratio, new_mask, offset, a.s);
         }
       } else {
         T row[kShortPlane];
         const int64_t planes = repeat_plane(ratio, a.s, row);
         for (; begin < last; begin += planes) {
-          finish_row<T, false>(y + begin * a.s, row, nullptr, T(0),
+          finish_row<S, false>(y + begin * a.s, row, static_cast<const T*>(nullptr), T(0),
                                min_of(planes, last - begin) * a.s);
         }
         begin = last;
@@ -47,19 +72,21 @@ bool forward_short(const EpilogueArgs& a) {
   });
 }
 
-template <class T, bool kBias>
+template <class S, bool kBias>
 bool forward(const EpilogueArgs& a) {
-  const T* bias = static_cast<const T*>(a.bias);
+  using T = Compute<S>;
+  const S* bias = static_cast<const S*>(a.bias);
   if (!a.channels_last) {
-    if (a.s <= kShortPlane) return forward_short<T, kBias>(a);
+    if (a.s <= kShortPlane) return forward_short<S, kBias>(a);
     const int64_t blocks = blocks_of(a.s), block = blocks > 1 ? kEpilogueUnit : a.s;
     return parallel_for(a.pool, a.n * a.c * blocks, block, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const int64_t s0 = t % blocks * block, plane = t / blocks, n = plane / a.c;
-        finish_row<T, kBias>(static_cast<T*>(a.y) + plane * a.s + s0,
+        const T offset = kBias ? static_cast<T>(bias[plane % a.c]) : T(0);
+        finish_row<S, kBias>(static_cast<S*>(a.y) + plane * a.s + s0,
                              static_cast<const T*>(a.ratio) + n * a.ratio_n_stride + s0,
-                             static_cast<const T*>(a.new_mask) + n * a.mask_n_stride + s0,
-                             kBias ? bias[plane % a.c] : T(0), min_of(block, a.s - s0));
+                             static_cast<const T*>(a.new_mask) + n * a.mask_n_stride + s0, offset,
+                             min_of(block, a.s - s0));
       }
     });
   }
@@ -67,20 +94,16 @@ bool forward(const EpilogueArgs& a) {
     for (int64_t p = begin; p < end; ++p) {
       const T ratio = static_cast<const T*>(a.ratio)[p / a.s * a.ratio_n_stride + p % a.s];
       const T new_mask = static_cast<const T*>(a.new_mask)[p / a.s * a.mask_n_stride + p % a.s];
-      T* y = static_cast<T*>(a.y) + p * a.c;
-      INPAINT_IVDEP
-      for (int64_t c = 0; c < a.c; ++c) {
-        y[c] = finish<T, kBias>(y[c], ratio, new_mask, kBias ? bias[c] : T(0));
-      }
+      finish_pixel<S, kBias>(static_cast<S*>(a.y) + p * a.c, ratio, new_mask, bias, a.c);
     }
   });
 }
 
 // One plane's part of a unit: the gradient of the raw result, and the sum for the bias in float64
 // blocks of kChunk.
-template <class T>
-double backward_row(const T* __restrict grad, const T* __restrict ratio,
-                    const T* __restrict new_mask, T* __restrict out, int64_t count) {
+template <class S, class T = Compute<S>>
+double backward_row(const S* __restrict grad, const T* __restrict ratio,
+                    const T* __restrict new_mask, S* __restrict out, int64_t count) {
   constexpr int kLanes = Lanes<T>::count;
   double total = 0;
   for (int64_t i = 0; i < count;) {
@@ -102,8 +125,9 @@ double backward_row(const T* __restrict grad, const T* __restrict ratio,
   return total;
 }
 
-template <class T>
+template <class S>
 bool backward_bias(const EpilogueArgs& a) {
+  using T = Compute<S>;
   const int64_t blocks = blocks_of(a.s);
   if (!a.channels_last) {
     return parallel_for(
@@ -112,10 +136,10 @@ bool backward_bias(const EpilogueArgs& a) {
             const int64_t s0 = t % blocks * kEpilogueUnit, plane = t / blocks;
             const int64_t n = plane / a.c, c = plane % a.c, offset = plane * a.s + s0;
             a.partials[(n * blocks + t % blocks) * a.c + c] =
-                backward_row<T>(static_cast<const T*>(a.grad) + offset,
+                backward_row<S>(static_cast<const S*>(a.grad) + offset,
                                 static_cast<const T*>(a.ratio) + n * a.ratio_n_stride + s0,
                                 static_cast<const T*>(a.new_mask) + n * a.mask_n_stride + s0,
-                                static_cast<T*>(a.y) + offset, min_of(kEpilogueUnit, a.s - s0));
+                                static_cast<S*>(a.y) + offset, min_of(kEpilogueUnit, a.s - s0));
           }
         });
   }
@@ -129,8 +153,8 @@ bool backward_bias(const EpilogueArgs& a) {
           for (int64_t s = s0; s < s1; ++s) {
             const T ratio = static_cast<const T*>(a.ratio)[n * a.ratio_n_stride + s];
             const T new_mask = static_cast<const T*>(a.new_mask)[n * a.mask_n_stride + s];
-            const T* __restrict grad = static_cast<const T*>(a.grad) + (n * a.s + s) * a.c;
-            T* __restrict out = static_cast<T*>(a.y) + (n * a.s + s) * a.c;
+            const S* __restrict grad = static_cast<const S*>(a.grad) + (n * a.s + s) * a.c;
+            S* __restrict out = static_cast<S*>(a.y) + (n * a.s + s) * a.c;
             INPAINT_IVDEP
             for (int64_t c = 0; c < a.c; ++c) {
               const T g = grad[c] * new_mask;
@@ -143,16 +167,17 @@ bool backward_bias(const EpilogueArgs& a) {
 }
 
 // Without a bias there is nothing to sum, and the new mask is in the ratio already.
-template <class T>
+template <class S>
 bool backward(const EpilogueArgs& a) {
-  if (a.grad_bias != nullptr) return backward_bias<T>(a);
-  const T* grad = static_cast<const T*>(a.grad);
-  T* out = static_cast<T*>(a.y);
+  using T = Compute<S>;
+  if (a.grad_bias != nullptr) return backward_bias<S>(a);
+  const S* grad = static_cast<const S*>(a.grad);
+  S* out = static_cast<S*>(a.y);
   const int64_t inner = a.channels_last ? a.c : a.s, outer = a.n * a.c * a.s / inner;
   return parallel_for(a.pool, outer, inner, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const T* __restrict g = grad + t * inner;
-      T* __restrict o = out + t * inner;
+      const S* __restrict g = grad + t * inner;
+      S* __restrict o = out + t * inner;
       if (a.channels_last) {
         const T ratio = static_cast<const T*>(a.ratio)[t / a.s * a.ratio_n_stride + t % a.s];
         INPAINT_IVDEP
@@ -169,14 +194,14 @@ bool backward(const EpilogueArgs& a) {
 }  // namespace
 
 bool epilogue(const EpilogueArgs& a) {
-  if (a.dtype == DType::kFloat64) {
-    return a.bias ? forward<double, true>(a) : forward<double, false>(a);
-  }
-  return a.bias ? forward<float, true>(a) : forward<float, false>(a);
+  return for_type(a.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    return a.bias ? forward<S, true>(a) : forward<S, false>(a);
+  });
 }
 
 bool epilogue_backward(const EpilogueArgs& a) {
-  return a.dtype == DType::kFloat64 ? backward<double>(a) : backward<float>(a);
+  return for_type(a.dtype, [&](auto zero) { return backward<decltype(zero)>(a); });
 }
 
 }  // namespace INPAINT_SIMD

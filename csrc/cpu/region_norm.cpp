@@ -9,10 +9,12 @@ namespace {
 
 // ---- statistics ------------------------------------------------------------------------------
 
-template <class T>
-void chunk_moments(const Chunk& k, const T* x, Moments moments[2]) {
+template <class S>
+void chunk_moments(const Chunk& k, const S* x, Moments moments[2]) {
+  using T = Compute<S>;
   constexpr int kLanes = Lanes<T>::count;
-  const T shift[2] = {k.count[0] ? x[k.first[0]] : T(0), k.count[1] ? x[k.first[1]] : T(0)};
+  const T shift[2] = {k.count[0] ? static_cast<T>(x[k.first[0]]) : T(0),
+                      k.count[1] ? static_cast<T>(x[k.first[1]]) : T(0)};
   const Vec<T> center[2] = {splat<T>(shift[0]), splat<T>(shift[1])};
   RegionSums<T> sums;
   int64_t s = k.s0;
@@ -45,13 +47,13 @@ void chunk_moments(const Chunk& k, const T* x, Moments moments[2]) {
   }
 }
 
-template <class T>
+template <class S>
 void plane_moments(const RegionNormArgs& a, int64_t n, int64_t unit, int64_t c) {
-  const T* x = static_cast<const T*>(a.x) + (n * a.c + c) * a.s;
+  const S* x = static_cast<const S*>(a.x) + (n * a.c + c) * a.s;
   Moments moments[2];
   const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
   for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
-    chunk_moments<T>(chunk_at(a, n, chunk), x, moments);
+    chunk_moments<S>(chunk_at(a, n, chunk), x, moments);
   }
   double* out = a.partials + (n * units_of(a) + unit) * 4 * a.c;
   for (int r = 0; r < 2; ++r) {
@@ -69,8 +71,8 @@ void flush(T* __restrict acc, double* __restrict sums, int64_t count) {
   }
 }
 
-template <class T>
-INPAINT_INLINE void add_pixel(const T* __restrict x, const T* __restrict shift, T* __restrict sum,
+template <class S, class T = Compute<S>>
+INPAINT_INLINE void add_pixel(const S* __restrict x, const S* __restrict shift, T* __restrict sum,
                               T* __restrict squares, int64_t c_count) {
   INPAINT_IVDEP
   for (int64_t c = 0; c < c_count; ++c) {
@@ -81,22 +83,22 @@ INPAINT_INLINE void add_pixel(const T* __restrict x, const T* __restrict shift, 
 }
 
 // `acc` and `sums` hold [region][sum, squares][channel].
-template <class T>
+template <class S, class T = Compute<S>>
 void statistics_unit(const RegionNormArgs& a, int64_t n, int64_t unit, T* acc, double* sums,
                      double* out) {
   const int64_t C = a.c;
-  const T* x = static_cast<const T*>(a.x) + n * a.s * C;
+  const S* x = static_cast<const S*>(a.x) + n * a.s * C;
   double counts[2] = {0, 0};
   const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
   for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
     const Chunk k = chunk_at(a, n, chunk);
-    const T* shift[2] = {x + k.first[0] * C, x + k.first[1] * C};
+    const S* shift[2] = {x + k.first[0] * C, x + k.first[1] * C};
     for (int64_t i = 0; i < 4 * C; ++i) sums[i] = 0;
     for (int64_t s = k.s0; s < k.s1;) {
       const int64_t stop = min_of(s + kFlush, k.s1);
       for (; s < stop; ++s) {
         const int r = k.labels[s];
-        add_pixel<T>(x + s * C, shift[r], acc + r * 2 * C, acc + (r * 2 + 1) * C, C);
+        add_pixel<S>(x + s * C, shift[r], acc + r * 2 * C, acc + (r * 2 + 1) * C, C);
       }
       flush(acc, sums, 4 * C);
     }
@@ -181,11 +183,12 @@ bool two_passes_channels_last(const RegionNormArgs& a, const UnitBody& unit_body
 // ---- apply -----------------------------------------------------------------------------------
 
 // kMaps: gamma and beta per pixel on top of the normalized value.
-template <class T, bool kMaps>
+template <class S, bool kMaps>
 void apply_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c) {
+  using T = Compute<S>;
   constexpr int kLanes = Lanes<T>::count;
-  const T* __restrict x = static_cast<const T*>(a.x) + (n * a.c + c) * a.s;
-  T* __restrict y = static_cast<T*>(a.out) + (n * a.c + c) * a.s;
+  const S* __restrict x = static_cast<const S*>(a.x) + (n * a.c + c) * a.s;
+  S* __restrict y = static_cast<S*>(a.out) + (n * a.c + c) * a.s;
   const T* gamma = kMaps ? static_cast<const T*>(a.maps) + n * 2 * a.s : nullptr;
   const T* beta = kMaps ? gamma + a.s : nullptr;
   const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
@@ -207,11 +210,12 @@ void apply_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c) 
   }
 }
 
-template <class T, bool kMaps>
+template <class S, bool kMaps>
 void apply_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
+  using T = Compute<S>;
   const int64_t C = a.c, at = (n * a.s + s) * C;
-  const T* __restrict x = static_cast<const T*>(a.x) + at;
-  T* __restrict y = static_cast<T*>(a.out) + at;
+  const S* __restrict x = static_cast<const S*>(a.x) + at;
+  S* __restrict y = static_cast<S*>(a.out) + at;
   const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
   const T* __restrict scale = table<T>(a, a.scale, n) + r * C;
   const T* __restrict shift = table<T>(a, a.shift, n) + r * C;
@@ -225,26 +229,27 @@ void apply_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
   }
 }
 
-template <class T, bool kMaps>
+template <class S, bool kMaps>
 bool forward(const RegionNormArgs& a) {
+  using T = Compute<S>;
   if (a.channels_last) {
     return two_passes_channels_last<T>(
         a,
         [&](int64_t n, int64_t unit, T* acc, double* sums, double* out) {
-          statistics_unit<T>(a, n, unit, acc, sums, out);
+          statistics_unit<S>(a, n, unit, acc, sums, out);
         },
-        [&](int64_t n, int64_t s, int r) { apply_pixel<T, kMaps>(a, n, s, r); });
+        [&](int64_t n, int64_t s, int r) { apply_pixel<S, kMaps>(a, n, s, r); });
   }
   return two_passes_contiguous(
-      a, [&](int64_t n, int64_t unit, int64_t c) { plane_moments<T>(a, n, unit, c); },
-      [&](const Chunk& k, int64_t n, int64_t c) { apply_chunk<T, kMaps>(a, k, n, c); });
+      a, [&](int64_t n, int64_t unit, int64_t c) { plane_moments<S>(a, n, unit, c); },
+      [&](const Chunk& k, int64_t n, int64_t c) { apply_chunk<S, kMaps>(a, k, n, c); });
 }
 
 // ---- backward, plain form --------------------------------------------------------------------
 
 // Sums of g and of g * (x - mean), by region.
-template <class T>
-void chunk_sums(const Chunk& k, const T* x, const T* g, const Choice<T>& mean, double out[4]) {
+template <class S, class T = Compute<S>>
+void chunk_sums(const Chunk& k, const S* x, const S* g, const Choice<T>& mean, double out[4]) {
   constexpr int kLanes = Lanes<T>::count;
   RegionSums<T> sums;
   int64_t s = k.s0;
@@ -268,7 +273,7 @@ void chunk_sums(const Chunk& k, const T* x, const T* g, const Choice<T>& mean, d
   }
 }
 
-template <class T>
+template <class S, class T = Compute<S>>
 void sums_unit(const RegionNormArgs& a, int64_t n, int64_t unit, T* acc, double* out) {
   const int64_t C = a.c, base = n * a.s * C;
   const uint8_t* labels = a.regions.labels + n * a.regions.n_stride;
@@ -277,8 +282,8 @@ void sums_unit(const RegionNormArgs& a, int64_t n, int64_t unit, T* acc, double*
     const int64_t stop = min_of(s + kFlush, s1);
     for (; s < stop; ++s) {
       const int r = labels[s];
-      const T* __restrict x = static_cast<const T*>(a.x) + base + s * C;
-      const T* __restrict g = static_cast<const T*>(a.grad) + base + s * C;
+      const S* __restrict x = static_cast<const S*>(a.x) + base + s * C;
+      const S* __restrict g = static_cast<const S*>(a.grad) + base + s * C;
       const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
       T* __restrict sum = acc + r * 2 * C;
       T* __restrict product = sum + C;
@@ -292,28 +297,30 @@ void sums_unit(const RegionNormArgs& a, int64_t n, int64_t unit, T* acc, double*
   }
 }
 
-template <class T>
+template <class S>
 void plane_sums(const RegionNormArgs& a, int64_t n, int64_t unit, int64_t c) {
+  using T = Compute<S>;
   const int64_t plane = n * a.c + c;
   const Choice<T> mean(table<T>(a, a.mean, n), a.c, c);
   double sums[4] = {0, 0, 0, 0};
   const int64_t last = min_of((unit + 1) * kUnitChunks, a.regions.chunks);
   for (int64_t chunk = unit * kUnitChunks; chunk < last; ++chunk) {
-    chunk_sums<T>(chunk_at(a, n, chunk), static_cast<const T*>(a.x) + plane * a.s,
-                  static_cast<const T*>(a.grad) + plane * a.s, mean, sums);
+    chunk_sums<S>(chunk_at(a, n, chunk), static_cast<const S*>(a.x) + plane * a.s,
+                  static_cast<const S*>(a.grad) + plane * a.s, mean, sums);
   }
   double* out = a.partials + (n * units_of(a) + unit) * 4 * a.c;
   for (int i = 0; i < 4; ++i) out[i * a.c + c] = sums[i];
 }
 
 // grad_x = scale * (g - k1 - (x - mean) * k2)
-template <class T>
+template <class S>
 void backward_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c) {
+  using T = Compute<S>;
   constexpr int kLanes = Lanes<T>::count;
   const int64_t plane = (n * a.c + c) * a.s;
-  const T* __restrict x = static_cast<const T*>(a.x) + plane;
-  const T* __restrict g = static_cast<const T*>(a.grad) + plane;
-  T* __restrict out = static_cast<T*>(a.out) + plane;
+  const S* __restrict x = static_cast<const S*>(a.x) + plane;
+  const S* __restrict g = static_cast<const S*>(a.grad) + plane;
+  S* __restrict out = static_cast<S*>(a.out) + plane;
   const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
       k1(table<T>(a, a.k1, n), a.c, c), k2(table<T>(a, a.k2, n), a.c, c);
   int64_t s = k.s0;
@@ -330,12 +337,13 @@ void backward_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t 
   }
 }
 
-template <class T>
+template <class S>
 void backward_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
+  using T = Compute<S>;
   const int64_t C = a.c, at = (n * a.s + s) * C;
-  const T* __restrict x = static_cast<const T*>(a.x) + at;
-  const T* __restrict g = static_cast<const T*>(a.grad) + at;
-  T* __restrict out = static_cast<T*>(a.out) + at;
+  const S* __restrict x = static_cast<const S*>(a.x) + at;
+  const S* __restrict g = static_cast<const S*>(a.grad) + at;
+  S* __restrict out = static_cast<S*>(a.out) + at;
   const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
   const T* __restrict scale = table<T>(a, a.scale, n) + r * C;
   const T* __restrict k1 = table<T>(a, a.k1, n) + r * C;
@@ -346,32 +354,33 @@ void backward_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
   }
 }
 
-template <class T>
+template <class S>
 bool backward(const RegionNormArgs& a) {
+  using T = Compute<S>;
   if (a.channels_last) {
     return two_passes_channels_last<T>(
         a,
         [&](int64_t n, int64_t unit, T* acc, double*, double* out) {
-          sums_unit<T>(a, n, unit, acc, out);
+          sums_unit<S>(a, n, unit, acc, out);
         },
-        [&](int64_t n, int64_t s, int r) { backward_pixel<T>(a, n, s, r); });
+        [&](int64_t n, int64_t s, int r) { backward_pixel<S>(a, n, s, r); });
   }
   return two_passes_contiguous(
-      a, [&](int64_t n, int64_t unit, int64_t c) { plane_sums<T>(a, n, unit, c); },
-      [&](const Chunk& k, int64_t n, int64_t c) { backward_chunk<T>(a, k, n, c); });
+      a, [&](int64_t n, int64_t unit, int64_t c) { plane_sums<S>(a, n, unit, c); },
+      [&](const Chunk& k, int64_t n, int64_t c) { backward_chunk<S>(a, k, n, c); });
 }
 
 }  // namespace
 
 bool region_forward(const RegionNormArgs& a) {
-  if (a.dtype == DType::kFloat64) {
-    return a.maps ? forward<double, true>(a) : forward<double, false>(a);
-  }
-  return a.maps ? forward<float, true>(a) : forward<float, false>(a);
+  return for_type(a.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    return a.maps ? forward<S, true>(a) : forward<S, false>(a);
+  });
 }
 
 bool region_backward(const RegionNormArgs& a) {
-  return a.dtype == DType::kFloat64 ? backward<double>(a) : backward<float>(a);
+  return for_type(a.dtype, [&](auto zero) { return backward<decltype(zero)>(a); });
 }
 
 }  // namespace INPAINT_SIMD

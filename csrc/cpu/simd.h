@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "../common/half.h"
 #include "../common/window.h"
 #include "kernels.h"
 
@@ -15,8 +16,39 @@
 #define INPAINT_INLINE inline __attribute__((always_inline))
 #define INPAINT_IVDEP _Pragma("GCC ivdep")
 
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
 namespace inpaint {
 namespace INPAINT_SIMD {
+
+// What elements of type S are computed in; kernels are templates over S, and call it T.
+template <class S>
+struct ComputeType {
+  using type = S;
+};
+template <>
+struct ComputeType<BFloat16> {
+  using type = float;
+};
+template <>
+struct ComputeType<Float16> {
+  using type = float;
+};
+template <class S>
+using Compute = typename ComputeType<S>::type;
+
+// Calls body(zero) with a zero of the element type.
+template <class Body>
+INPAINT_INLINE bool for_type(DType dtype, const Body& body) {
+  switch (dtype) {
+    case DType::kFloat64: return body(double{});
+    case DType::kBFloat16: return body(BFloat16{});
+    case DType::kFloat16: return body(Float16{});
+    default: return body(float{});
+  }
+}
 
 template <class T>
 struct Lanes;
@@ -53,6 +85,62 @@ template <class T>
 INPAINT_INLINE void store(T* p, Vec<T> v) {
   __builtin_memcpy(p, &v, sizeof(v));
 }
+
+// Half precision: sixteen elements as one vector of float32, converted as half.h does.
+typedef uint16_t Halves __attribute__((vector_size(32)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+
+INPAINT_INLINE Words load_halves(const void* p) {
+  Halves halves;
+  __builtin_memcpy(&halves, p, sizeof(halves));
+  return __builtin_convertvector(halves, Words);
+}
+
+INPAINT_INLINE void store_halves(void* p, Words words) {
+  const Halves halves = __builtin_convertvector(words, Halves);
+  __builtin_memcpy(p, &halves, sizeof(halves));
+}
+
+INPAINT_INLINE Vec<float> load(const BFloat16* p) {
+  return reinterpret_cast<Vec<float>>(load_halves(p) << 16);
+}
+
+INPAINT_INLINE void store(BFloat16* p, Vec<float> v) {
+  const Words u = reinterpret_cast<Words>(v);
+  const Words rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  store_halves(p, (u & 0x7fffffffu) > kFloatInf ? (u >> 16) | 0x40u : rounded);
+}
+
+#if defined(__F16C__)
+INPAINT_INLINE Vec<float> load(const Float16* p) {
+  __m256 parts[2];
+  for (int i = 0; i < 2; ++i) {
+    parts[i] = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + i));
+  }
+  Vec<float> v;
+  __builtin_memcpy(&v, parts, sizeof(v));
+  return v;
+}
+
+INPAINT_INLINE void store(Float16* p, Vec<float> v) {
+  __m256 parts[2];
+  __builtin_memcpy(parts, &v, sizeof(v));
+  for (int i = 0; i < 2; ++i) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p) + i,
+                     _mm256_cvtps_ph(parts[i], _MM_FROUND_TO_NEAREST_INT));
+  }
+}
+#else
+INPAINT_INLINE Vec<float> load(const Float16* p) {
+  float out[Lanes<float>::count];
+  for (int i = 0; i < Lanes<float>::count; ++i) out[i] = p[i];
+  return load(out);
+}
+
+INPAINT_INLINE void store(Float16* p, Vec<float> v) {
+  for (int i = 0; i < Lanes<float>::count; ++i) p[i] = v[i];
+}
+#endif
 
 template <class T>
 INPAINT_INLINE Vec<T> splat(T value) {

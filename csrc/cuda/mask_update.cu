@@ -1,6 +1,7 @@
 // Window count, ratio and new mask: one thread per output pixel, grid-stride, 64-bit offsets.
 #include <cuda_runtime.h>
 
+#include "../common/half.h"
 #include "../common/window.h"
 #include "../cpu/kernels.h"
 #include "inpaint/status.h"
@@ -138,6 +139,8 @@ Status launch_mask_update(int32_t device, void* stream, const MaskUpdateArgs& a)
   switch (a.mask_dtype) {
     case DType::kBool: launch_ratio<uint8_t>(a, geometry, queue); break;
     case DType::kFloat64: launch_ratio<double>(a, geometry, queue); break;
+    case DType::kBFloat16: launch_ratio<BFloat16>(a, geometry, queue); break;
+    case DType::kFloat16: launch_ratio<Float16>(a, geometry, queue); break;
     default: launch_ratio<float>(a, geometry, queue); break;
   }
   return check("launch", cudaGetLastError());

@@ -1,4 +1,5 @@
 #include "mask_args.h"
+#include "values.h"
 
 namespace inpaint {
 
@@ -9,18 +10,15 @@ template <class M>
 uint8_t classify(const M* mask, int64_t count) {
   int not_valid = 0, not_hole = 0;
   for (int64_t i = 0; i < count; ++i) {
-    not_valid |= mask[i] != M(1);
-    not_hole |= mask[i] != M(0);
+    not_valid |= !is_one(mask[i]);
+    not_hole |= !is_zero(mask[i]);
   }
   return not_valid == 0 ? kAllValid : (not_hole == 0 ? kAllHole : kMixed);
 }
 
 uint8_t classify(const void* mask, DType dtype, int64_t offset, int64_t count) {
-  switch (dtype) {
-    case DType::kFloat32: return classify(static_cast<const float*>(mask) + offset, count);
-    case DType::kFloat64: return classify(static_cast<const double*>(mask) + offset, count);
-    default: return classify(static_cast<const uint8_t*>(mask) + offset, count);
-  }
+  return with_mask(mask, dtype,
+                   [&](const auto* values) { return classify(values + offset, count); });
 }
 
 // Classifying is one more pass over the mask: worth it while the mask is small beside x.
@@ -49,8 +47,10 @@ Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& 
   Dense dense;
   INPAINT_TRY(check_dense("x", x, &dense));
   INPAINT_TRY(check_like("out", out, "x", x));
-  INPAINT_CHECK(mask.dtype == DType::kBool || mask.dtype == x.dtype, "mask: expected bool or ",
-                dtype_name(x.dtype), ", got ", dtype_name(mask.dtype));
+  const DType wide = compute_dtype(x.dtype);
+  INPAINT_CHECK(mask.dtype == DType::kBool || mask.dtype == x.dtype || mask.dtype == wide,
+                "mask: expected bool, ", dtype_name(x.dtype), " or ", dtype_name(wide), ", got ",
+                dtype_name(mask.dtype));
   INPAINT_TRY(check_channels(channels, mask.size[1]));
   int64_t total = 0;
   for (int64_t g = 0; g < channels.groups; ++g) total += channels.counts[g];
@@ -126,7 +126,7 @@ bool all_ones(const M* mask, int64_t count) {
 
 Status all_valid(const TensorView& mask, bool* valid) {
   INPAINT_CHECK(mask.defined(), "mask: missing");
-  INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool, float32 or float64, got int32");
+  INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool or floating, got int32");
   *valid = false;
   int64_t span = 1;  // the mask may lie in any order, but densely
   for (int i = 0; i < mask.ndim; ++i) {
@@ -134,11 +134,8 @@ Status all_valid(const TensorView& mask, bool* valid) {
     span += (mask.size[i] - 1) * mask.stride[i];
   }
   if (span != mask.numel()) return {};
-  switch (mask.dtype) {
-    case DType::kFloat32: *valid = all_ones(static_cast<const float*>(mask.data), span); break;
-    case DType::kFloat64: *valid = all_ones(static_cast<const double*>(mask.data), span); break;
-    default: *valid = all_ones(static_cast<const uint8_t*>(mask.data), span);
-  }
+  *valid =
+      with_mask(mask.data, mask.dtype, [&](const auto* values) { return all_ones(values, span); });
   return {};
 }
 

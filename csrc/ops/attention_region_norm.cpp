@@ -8,7 +8,7 @@ namespace {
 
 Status check_map(const char* name, const TensorView& t, const TensorView& x, int64_t planes) {
   int64_t stride = 0;
-  INPAINT_TRY(check_dtype(name, t, x.dtype));
+  INPAINT_TRY(check_dtype(name, t, compute_dtype(x.dtype)));
   INPAINT_TRY(check_planes(name, t, x, planes, &stride));
   INPAINT_CHECK(t.size[0] == x.size[0], name, ": expected batch ", x.size[0], ", got ",
                 shape_text(t));

@@ -8,6 +8,8 @@ const char* dtype_name(DType dtype) {
     case DType::kInt32: return "int32";
     case DType::kFloat32: return "float32";
     case DType::kFloat64: return "float64";
+    case DType::kBFloat16: return "bfloat16";
+    case DType::kFloat16: return "float16";
   }
   return "unknown";
 }
@@ -18,6 +20,8 @@ int64_t dtype_size(DType dtype) {
     case DType::kInt32: return 4;
     case DType::kFloat32: return 4;
     case DType::kFloat64: return 8;
+    case DType::kBFloat16: return 2;
+    case DType::kFloat16: return 2;
   }
   return 0;
 }
@@ -56,6 +60,15 @@ bool is_channels_last(const TensorView& t) {
 
 }  // namespace
 
+Status check_floating(const char* name, const TensorView& t) {
+  INPAINT_CHECK(t.defined(), name, ": missing");
+  const bool floating = t.dtype == DType::kFloat32 || t.dtype == DType::kFloat64 ||
+                        t.dtype == DType::kBFloat16 || t.dtype == DType::kFloat16;
+  INPAINT_CHECK(floating, name, ": expected float32, float64, bfloat16 or float16, got ",
+                dtype_name(t.dtype));
+  return {};
+}
+
 Status check_float(const char* name, const TensorView& t) {
   INPAINT_CHECK(t.defined(), name, ": missing");
   INPAINT_CHECK(t.dtype == DType::kFloat32 || t.dtype == DType::kFloat64, name,
@@ -85,7 +98,7 @@ Status check_shape(const char* name, const TensorView& t, std::initializer_list<
 }
 
 Status check_dense(const char* name, const TensorView& t, Dense* dense) {
-  INPAINT_TRY(check_float(name, t));
+  INPAINT_TRY(check_floating(name, t));
   INPAINT_CHECK(t.ndim >= 3 && t.ndim <= kMaxDims, name,
                 ": expected (N, C, ...) with one to three spatial axes, got ", shape_text(t));
   const bool contiguous = is_contiguous(t);

@@ -15,6 +15,8 @@ struct Dense {
 };
 
 Status check_dense(const char* name, const TensorView& t, Dense* dense);
+Status check_floating(const char* name, const TensorView& t);
+// Where half precision is not taken.
 Status check_float(const char* name, const TensorView& t);
 Status check_dtype(const char* name, const TensorView& t, DType dtype);
 Status check_shape(const char* name, const TensorView& t, std::initializer_list<int64_t> shape);

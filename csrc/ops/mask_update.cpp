@@ -11,7 +11,7 @@ Status check_mask_update(const TensorView& mask, const Channels& channels, const
                          const TensorView& new_mask, const TensorView& ratio,
                          int64_t out[kMaxSpatial]) {
   INPAINT_CHECK(mask.defined(), "mask: missing");
-  INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool, float32 or float64, got int32");
+  INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool or floating, got int32");
   INPAINT_TRY(check_window(window, mask, out));
   INPAINT_TRY(check_channels(channels, mask.size[1]));
   INPAINT_TRY(check_dtype("new_mask", new_mask, mask.dtype));

@@ -39,6 +39,7 @@ Status narrow_conv(ParallelFor pool, const TensorView& x, const TensorView& weig
                    const int64_t padding[2], const int64_t dilation[2], const TensorView& out) {
   Dense dense, result;
   INPAINT_TRY(check_dense("x", x, &dense));
+  INPAINT_TRY(check_float("x", x));
   INPAINT_TRY(check_dtype("weight", weight, x.dtype));
   INPAINT_CHECK(x.ndim == 4, "x: expected (N, C, H, W), got ", shape_text(x));
   INPAINT_CHECK(weight.ndim == 4 && weight.size[1] == x.size[1] && weight.size[0] >= 1 &&

@@ -1,17 +1,23 @@
 #include <new>
+#include <type_traits>
 
 #include "mask_args.h"
+#include "values.h"
 
 namespace inpaint {
 
 namespace {
 
+template <class M>
+const void* one_of() {
+  static const M value(1);
+  return &value;
+}
+
 const void* one(DType dtype) {
-  static const double in_double = 1;
-  static const float in_float = 1;
-  static const uint8_t in_bool = 1;
-  if (dtype == DType::kFloat64) return &in_double;
-  return dtype == DType::kFloat32 ? static_cast<const void*>(&in_float) : &in_bool;
+  return with_mask(nullptr, dtype, [](const auto* none) {
+    return one_of<std::remove_cv_t<std::remove_pointer_t<decltype(none)>>>();
+  });
 }
 
 bool counts_are_one(const Channels& counts) {
@@ -25,8 +31,8 @@ Status epilogue_args(const char* name, const TensorView& y, const TensorView& ra
                      const TensorView& new_mask, EpilogueArgs* a) {
   Dense dense;
   INPAINT_TRY(check_dense(name, y, &dense));
-  INPAINT_TRY(check_dtype("ratio", ratio, y.dtype));
-  INPAINT_TRY(check_dtype("new_mask", new_mask, y.dtype));
+  INPAINT_TRY(check_dtype("ratio", ratio, compute_dtype(y.dtype)));
+  INPAINT_TRY(check_dtype("new_mask", new_mask, compute_dtype(y.dtype)));
   INPAINT_TRY(check_planes("ratio", ratio, y, 1, &a->ratio_n_stride));
   INPAINT_TRY(check_planes("new_mask", new_mask, y, 1, &a->mask_n_stride));
   a->dtype = y.dtype;
@@ -66,8 +72,8 @@ Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const Tensor
     INPAINT_TRY(apply_mask_args(pool, x, mask, channels, out, &classes, &select));
     if (x.numel() > 0) {
       // Short planes are faster one after the other than a few pixels of each.
-      if (select.mask_per_element && select.s > kShortPlane && ratio.dtype == x.dtype &&
-          counts_are_one(counts)) {
+      if (select.mask_per_element && select.s > kShortPlane &&
+          ratio.dtype == compute_dtype(x.dtype) && counts_are_one(counts)) {
         select.sums = update.sums;
         update.summed = true;
       }
@@ -117,11 +123,7 @@ Status partial_conv_epilogue_backward(ParallelFor pool, const TensorView& grad,
   for (int64_t c = 0; c < a.c; ++c) {
     double sum = 0;
     for (int64_t u = 0; u < units; ++u) sum += partials[u * a.c + c];
-    if (grad.dtype == DType::kFloat64) {
-      static_cast<double*>(a.grad_bias)[c] = sum;
-    } else {
-      static_cast<float*>(a.grad_bias)[c] = static_cast<float>(sum);
-    }
+    set_value(grad_bias, c, sum);
   }
   return {};
 }

@@ -13,22 +13,17 @@ template <class M>
 bool label_values(const M* mask, uint8_t* labels, int64_t count) {
   int soft = 0;
   for (int64_t i = 0; i < count; ++i) {
-    labels[i] = mask[i] == M(0);
+    labels[i] = is_zero(mask[i]);
     // A bool is a byte: whatever it holds but 0 is valid.
-    if constexpr (sizeof(M) > 1) soft |= (mask[i] != M(0)) & (mask[i] != M(1));
+    if constexpr (sizeof(M) > 1) soft |= !is_zero(mask[i]) & !is_one(mask[i]);
   }
   return soft != 0;
 }
 
 // Labels `count` pixels from `at` on; true if some value is neither 0 nor 1.
 bool label(const TensorView& mask, int64_t at, uint8_t* labels, int64_t count) {
-  if (mask.dtype == DType::kFloat64) {
-    return label_values(static_cast<const double*>(mask.data) + at, labels, count);
-  }
-  if (mask.dtype == DType::kFloat32) {
-    return label_values(static_cast<const float*>(mask.data) + at, labels, count);
-  }
-  return label_values(static_cast<const uint8_t*>(mask.data) + at, labels, count);
+  return with_mask(mask.data, mask.dtype,
+                   [&](const auto* values) { return label_values(values + at, labels, count); });
 }
 
 // Pixels of each region in a chunk that begins at pixel s0, and the first of each.
@@ -92,9 +87,7 @@ Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask
                    RegionStore* store, RegionNormArgs* args) {
   Dense dense;
   INPAINT_TRY(check_dense("x", x, &dense));
-  INPAINT_CHECK(
-      mask.dtype == DType::kBool || mask.dtype == DType::kFloat32 || mask.dtype == DType::kFloat64,
-      "mask: expected bool, float32 or float64, got ", dtype_name(mask.dtype));
+  INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool or floating, got int32");
   int64_t n_stride = 0;
   INPAINT_TRY(check_planes("mask", mask, x, 1, &n_stride));
   INPAINT_CHECK(dense.s <= INT32_MAX, "x ", shape_text(x),
@@ -165,7 +158,7 @@ Status check_statistics(const TensorView& mean, const TensorView& rstd, int64_t 
 
 Status check_affine(const char* name, const TensorView& t, const TensorView& x) {
   if (!t.defined()) return {};
-  INPAINT_TRY(check_dtype(name, t, x.dtype));
+  INPAINT_TRY(check_dtype(name, t, compute_dtype(x.dtype)));
   return check_shape(name, t, {2, x.size[1]});
 }
 
@@ -191,7 +184,7 @@ Status region_norm_forward(ParallelFor pool, const TensorView& x, const TensorVi
                                     rstds);
   }
   Tables tables(x.dtype, groups, a.c, 3);
-  const Values w{weight.data, x.dtype}, b{bias.data, x.dtype};
+  const Values w{weight.data, weight.dtype}, b{bias.data, bias.dtype};
   const MomentsOptions options{eps, scale_eps, instance};
   auto finish = [&](int64_t c) {
     channel_moments(a, store, options, c, means, rstds);
@@ -242,7 +235,7 @@ Status region_norm_backward(ParallelFor pool, const TensorView& grad, const Tens
   if (x.numel() == 0) return {};  // the caller cleared the gradients
   Tables tables(x.dtype, groups, a.c, 4);
   for (int64_t i = 0; i < groups * 2 * a.c; ++i) tables.set(0, i, means[i]);
-  const Values w{weight.data, x.dtype};
+  const Values w{weight.data, weight.dtype};
   auto finish = [&](int64_t c) {
     for (int r = 0; r < 2; ++r) {
       const int64_t rc = r * a.c + c;

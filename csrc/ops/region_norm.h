@@ -7,6 +7,7 @@
 #include "../common/moments.h"
 #include "../cpu/kernels.h"
 #include "checks.h"
+#include "values.h"
 
 namespace inpaint {
 
@@ -25,48 +26,21 @@ struct RegionStore {
   double pixels(int64_t group, int region, int64_t batch, bool instance) const;
 };
 
-// The per-channel tables of one statistics group, in the tensor's type.
+// The per-channel tables of one statistics group, in the type that tensors of `type` are computed
+// in.
 struct Tables {
   std::vector<char> memory;
   int64_t row = 0;  // 2 * c values for each statistics group
   DType dtype{};
   int64_t count = 0;
   Tables(DType type, int64_t groups, int64_t channels, int tables)
-      : row(groups * 2 * channels), dtype(type), count(tables) {
-    memory.resize(static_cast<size_t>(row * tables * dtype_size(type)));
+      : row(groups * 2 * channels), dtype(compute_dtype(type)), count(tables) {
+    memory.resize(static_cast<size_t>(row * tables * dtype_size(dtype)));
   }
   void* at(int table) { return memory.data() + table * row * dtype_size(dtype); }
-  void set(int table, int64_t index, double value) {
-    if (dtype == DType::kFloat64) {
-      static_cast<double*>(at(table))[index] = value;
-    } else {
-      static_cast<float*>(at(table))[index] = static_cast<float>(value);
-    }
-  }
-  double get(int table, int64_t index) {
-    return dtype == DType::kFloat64 ? static_cast<double*>(at(table))[index]
-                                    : static_cast<double>(static_cast<float*>(at(table))[index]);
-  }
+  void set(int table, int64_t index, double value) { set_value(at(table), dtype, index, value); }
+  double get(int table, int64_t index) { return Values{at(table), dtype}[index]; }
 };
-
-// A float32 or float64 vector read as float64.
-struct Values {
-  const void* data;
-  DType dtype;
-  double operator[](int64_t i) const {
-    return dtype == DType::kFloat64 ? static_cast<const double*>(data)[i]
-                                    : static_cast<double>(static_cast<const float*>(data)[i]);
-  }
-};
-
-// Writes into a float32 or float64 vector.
-inline void set_value(const TensorView& t, int64_t i, double value) {
-  if (t.dtype == DType::kFloat64) {
-    static_cast<double*>(t.data)[i] = value;
-  } else {
-    static_cast<float*>(t.data)[i] = static_cast<float>(value);
-  }
-}
 
 inline int64_t units_per_image(const Regions& regions) {
   return (regions.chunks + kUnitChunks - 1) / kUnitChunks;

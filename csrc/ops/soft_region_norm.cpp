@@ -37,8 +37,8 @@ Status make_problem(const TensorView& x, const TensorView& mask, const TensorVie
   INPAINT_TRY(check_dense("x", x, &p->dense));
   INPAINT_TRY(check_planes("mask", mask, x, 1, &p->mask_n_stride));
   p->mask = {mask.data, mask.dtype};
-  p->weight = {weight.data, x.dtype};
-  p->bias = {bias.data, x.dtype};
+  p->weight = {weight.data, weight.dtype};
+  p->bias = {bias.data, bias.dtype};
   p->has_weight = weight.defined();
   p->has_bias = bias.defined();
   p->instance = instance;

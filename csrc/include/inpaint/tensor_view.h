@@ -6,7 +6,19 @@
 
 namespace inpaint {
 
-enum class DType : int32_t { kBool = 0, kInt32 = 1, kFloat32 = 2, kFloat64 = 3 };
+enum class DType : int32_t {
+  kBool = 0,
+  kInt32 = 1,
+  kFloat32 = 2,
+  kFloat64 = 3,
+  kBFloat16 = 4,
+  kFloat16 = 5
+};
+
+// What kernels compute in, and keep counts, ratios and statistics in.
+constexpr DType compute_dtype(DType dtype) {
+  return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
 
 constexpr int kMaxDims = 5;  // batch, channels and up to three spatial axes
 constexpr int kMaxSpatial = 3;

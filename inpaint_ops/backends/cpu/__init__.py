@@ -26,7 +26,7 @@ OPS = {
     "attention_region_norm_forward": attention_region_norm_forward,
     "attention_region_norm_backward": attention_region_norm_backward,
 }
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def unavailable() -> str | None:
@@ -39,7 +39,7 @@ def unavailable() -> str | None:
 
 
 def unsupported(op: str, tensor: Tensor) -> str | None:
-    """Kernels take float32 and float64 on the CPU; a mask may be bool too."""
+    """Kernels take floating dtypes on the CPU; a mask may be bool too."""
     if tensor.device.type != "cpu":
         return f"runs on the CPU only, not on {tensor.device.type}"
     allowed = (*DTYPES, torch.bool) if op == "mask_update" else DTYPES

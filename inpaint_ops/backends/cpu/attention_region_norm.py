@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ... import core
 from ..layout import dense, like
+from ..precision import compute_dtype
 from .attention_maps import attention_maps, attention_maps_backward
 
 
@@ -24,7 +25,7 @@ def attention_region_norm_forward(
     native = core.load()
     x = dense(x)
     n, c, *spatial = x.shape
-    pooled = x.new_empty(n, 2, *spatial)
+    pooled = x.new_empty(n, 2, *spatial, dtype=compute_dtype(x.dtype))
     argmax = torch.empty(n, 1, *spatial, dtype=torch.int32)
     native.channel_pool(core.view(x), core.view(pooled), core.view(argmax))
     attention, maps = attention_maps(

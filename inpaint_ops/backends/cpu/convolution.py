@@ -12,6 +12,7 @@ from ..convolution import convolution as aten_convolution
 from ..layout import dense, order
 from ..window import output_size
 
+_DTYPES = (torch.float32, torch.float64)
 _MAX_OUTPUTS = 4
 _MAX_SPAN = 64
 _VECTOR_BYTES = 64
@@ -41,6 +42,7 @@ def _narrow(
     """Whether the native kernel takes these, and ATen would choose the memory order of x."""
     return (
         x.dim() == 4
+        and x.dtype in _DTYPES
         and groups == 1
         and all(s == 1 for s in stride)
         and x.shape[1] * x.element_size() >= _VECTOR_BYTES

@@ -10,6 +10,7 @@ from torch import Tensor
 from ... import core
 from ..convolution import convolution_backward
 from ..layout import dense, like
+from ..precision import compute_dtype
 from ..window import output_size
 from . import scratch
 from .apply_mask import apply_mask_in_place, apply_mask_into, native_planes
@@ -57,11 +58,11 @@ def partial_conv_forward(
     if mask is None or masked_input:
         plane = x.new_ones(()).expand(1, 1, *x.shape[2:]) if mask is None else mask
         new_mask, ratio = mask_update(
-            plane, counts, kernel, stride, mask_padding, dilation, eps, x.dtype
+            plane, counts, kernel, stride, mask_padding, dilation, eps, compute_dtype(x.dtype)
         )
     else:
         spatial = output_size(mask.shape[2:], kernel, stride, mask_padding, dilation)
-        new_mask, ratio = empty_planes(mask, spatial, x.dtype)
+        new_mask, ratio = empty_planes(mask, spatial, compute_dtype(x.dtype))
         masked = scratch.empty_like(x, scratch.INPUT)
         holes = core.load().partial_conv_prologue(
             core.view(x), core.view(native_planes(mask, x, channels)), channels, counts, kernel,
@@ -73,7 +74,7 @@ def partial_conv_forward(
     core.load().partial_conv_epilogue(
         core.view(y),
         core.view(ratio),
-        core.view(_as(new_mask, x.dtype)),
+        core.view(_as(new_mask, ratio.dtype)),
         None if bias is None else core.view(bias.contiguous()),
     )
     return y, new_mask, ratio
@@ -103,7 +104,7 @@ def partial_conv_backward(
     core.load().partial_conv_epilogue_backward(
         core.view(grad),
         core.view(ratio),
-        core.view(_as(new_mask, x.dtype)),
+        core.view(_as(new_mask, ratio.dtype)),
         core.view(raw),
         None if grad_bias is None else core.view(grad_bias),
     )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ... import core
 from ..layout import dense, like
+from ..precision import compute_dtype
 
 
 def _optional(tensor: Tensor | None) -> core.TensorView | None:
@@ -46,7 +47,8 @@ def region_norm_backward(
     """Gradients of x, weight (2, C) and bias (2, C)."""
     x = dense(x)
     grad_x = torch.empty_like(x)
-    grad_weight, grad_bias = x.new_zeros(2, x.shape[1]), x.new_zeros(2, x.shape[1])
+    grad_weight = x.new_zeros(2, x.shape[1], dtype=compute_dtype(x.dtype))
+    grad_bias = torch.zeros_like(grad_weight)
     core.load().region_norm_backward(
         core.view(like(grad, x)), core.view(x), core.view(mask.contiguous()), _optional(weight),
         core.view(mean), core.view(rstd), instance, core.view(grad_x), core.view(grad_weight),

@@ -19,4 +19,6 @@ def dense_mask(mask: Tensor, channels: Sequence[int]) -> Tensor:
 def apply_mask(x: Tensor, mask: Tensor, channels: Sequence[int]) -> Tensor:
     """(N, C, ...) with the channels of group g masked by plane g of ``mask`` (N or 1, G, ...)."""
     dense = dense_mask(mask, channels)
-    return torch.where(dense == 0, torch.zeros((), dtype=x.dtype, device=x.device), x * dense)
+    return torch.where(
+        dense == 0, torch.zeros((), dtype=x.dtype, device=x.device), (x * dense).to(x.dtype)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..precision import compute_dtype
 from .attention_maps import attention_maps, attention_maps_backward
 from .region_norm import normalize, normalized_backward, region_statistics
 
@@ -21,7 +22,8 @@ def attention_region_norm_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """y; then, for the backward, pooled, argmax, attention, maps, mean and rstd."""
     best, argmax = x.max(1, keepdim=True)
-    pooled = torch.cat([x.mean(1, keepdim=True), best], 1)
+    wide = compute_dtype(x.dtype)
+    pooled = torch.cat([x.mean(1, keepdim=True, dtype=wide), best.to(wide)], 1)
     attention, maps = attention_maps(
         pooled, attention_weight, gamma_weight, gamma_bias, beta_weight, beta_bias
     )
@@ -50,12 +52,12 @@ def attention_region_norm_backward(
     normalized = normalize(x, mask, mean, rstd)
     wide = grad.to(normalized.dtype)
     grad_gamma = (wide * normalized).sum(1, keepdim=True)
-    grad_maps = torch.cat([grad_gamma, wide.sum(1, keepdim=True)], 1).to(x.dtype)
+    grad_maps = torch.cat([grad_gamma, wide.sum(1, keepdim=True)], 1)
     grad_pooled, *parameters = attention_maps_backward(
         grad_maps, pooled, attention, attention_weight, gamma_weight, beta_weight
     )
     grad_x = normalized_backward(wide * (1 + maps[:, :1]), x, mask, mean, rstd, False)
     grad_x = grad_x + grad_pooled[:, :1] / x.shape[1]
-    grad_x = grad_x.scatter_add(1, argmax.long(), grad_pooled[:, 1:].to(grad_x.dtype))
+    grad_x = grad_x.scatter_add(1, argmax.long(), grad_pooled[:, 1:])
     grad_aw, grad_gw, grad_gb, grad_bw, grad_bb = parameters
     return grad_x.to(x.dtype), grad_aw, grad_gw, grad_gb, grad_bw, grad_bb

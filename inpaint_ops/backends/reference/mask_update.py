@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..precision import compute_dtype
 from ..window import output_size
 
 
@@ -54,7 +55,7 @@ def mask_update(
     S counts in float32 (float64 if ``dtype`` is); K = channels times window cells:
     new = clamp(S, 0, 1), ratio = K / (S + eps) * new, and 0 where the window is empty.
     """
-    planes = mask.to(dtype if dtype == torch.float64 else torch.float32)
+    planes = mask.to(compute_dtype(dtype))
     total = window_sums(planes, channels, kernel_size, stride, padding, dilation)
     cells = float(sum(channels))
     for size in kernel_size:

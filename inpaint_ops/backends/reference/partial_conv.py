@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ..convolution import convolution, convolution_backward
+from ..precision import compute_dtype
 from .apply_mask import apply_mask
 from .mask_update import mask_update
-
-
-def count_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Counts and ratios are float32, and float64 for float64."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def partial_conv_forward(
@@ -35,7 +30,7 @@ def partial_conv_forward(
     """y = (conv(x*mask) * ratio + bias) * new_mask, or conv(x*mask) * ratio without a bias."""
     plane = x.new_ones(1, 1, *x.shape[2:]) if mask is None else mask
     counts = channels if multi_channel else [1]
-    dtype = count_dtype(x.dtype)
+    dtype = compute_dtype(x.dtype)
     new_mask, ratio = mask_update(
         plane, counts, weight.shape[2:], stride, mask_padding, dilation, eps, dtype
     )

@@ -12,9 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+from ..precision import compute_dtype
 
 
 def _axes(x: Tensor, instance: bool) -> list[int]:
@@ -23,7 +21,7 @@ def _axes(x: Tensor, instance: bool) -> list[int]:
 
 def _regions(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The weights of the valid and of the hole region, (N, 1, ...)."""
-    valid = mask.to(_compute_dtype(x.dtype)).expand(x.shape[0], 1, *x.shape[2:])
+    valid = mask.to(compute_dtype(x.dtype)).expand(x.shape[0], 1, *x.shape[2:])
     return valid, 1 - valid
 
 
@@ -34,7 +32,7 @@ def _deviation(x: Tensor, weight: Tensor, mean: Tensor) -> Tensor:
 
 def _row(values: Tensor, region: int, x: Tensor) -> Tensor:
     """Row ``region`` of (groups, 2, C), ready to broadcast against x."""
-    row = values[:, region].to(_compute_dtype(x.dtype))
+    row = values[:, region].to(compute_dtype(x.dtype))
     return row.reshape(*row.shape, *[1] * (x.dim() - 2))
 
 
@@ -50,7 +48,7 @@ def region_statistics(
     x: Tensor, mask: Tensor, eps: float, scale_eps: bool, instance: bool
 ) -> tuple[Tensor, Tensor]:
     """Mean and 1/sqrt(var + eps) of both regions, (groups, 2, C) float64; 0 for an empty region."""
-    wide = x.to(_compute_dtype(x.dtype))
+    wide = x.to(compute_dtype(x.dtype))
     axes = _axes(x, instance)
     means, rstds = [], []
     for weight in _regions(x, mask):
@@ -71,7 +69,7 @@ def region_statistics(
 
 def normalize(x: Tensor, mask: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
     """Each pixel normalized by the statistics of its region, in the compute dtype."""
-    wide = x.to(_compute_dtype(x.dtype))
+    wide = x.to(compute_dtype(x.dtype))
     parts = [
         _deviation(wide, weight, _row(mean, r, x)) * _row(rstd, r, x)
         for r, weight in enumerate(_regions(x, mask))
@@ -104,7 +102,7 @@ def normalized_backward(
     grad: Tensor, x: Tensor, mask: Tensor, mean: Tensor, rstd: Tensor, instance: bool
 ) -> Tensor:
     """Gradient of x, given that of the normalized value; mean and variance depend on x."""
-    wide = x.to(_compute_dtype(x.dtype))
+    wide = x.to(compute_dtype(x.dtype))
     axes = _axes(x, instance)
     total = torch.zeros_like(wide)
     for r, w in enumerate(_regions(x, mask)):
@@ -131,7 +129,7 @@ def region_norm_backward(
     instance: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight (2, C) and bias (2, C)."""
-    wide = grad.to(_compute_dtype(x.dtype))
+    wide = grad.to(compute_dtype(x.dtype))
     regions = _regions(x, mask)
     normalized = normalize(x, mask, mean, rstd)
     axes = _axes(x, False)
@@ -140,4 +138,4 @@ def region_norm_backward(
     gain = _affine(weight, regions, x)
     inner = wide if gain is None else wide * gain
     grad_x = normalized_backward(inner, x, mask, mean, rstd, instance)
-    return grad_x.to(x.dtype), grad_weight.to(x.dtype), grad_bias.to(x.dtype)
+    return grad_x.to(x.dtype), grad_weight, grad_bias
