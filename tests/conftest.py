@@ -234,18 +234,23 @@ class Plain:
 
     @staticmethod
     def close(
-        actual: Tensor, expected: Tensor, length: float, dtype: torch.dtype | None = None
+        actual: Tensor,
+        expected: Tensor,
+        length: float,
+        dtype: torch.dtype | None = None,
+        scale: float = 1e-30,
     ) -> None:
         """Equal up to what rounding sums of ``length`` terms in the tensor's dtype may leave.
 
         Rounding errors of a sum grow like the square root of its length; twice that, and a few
-        roundings for what follows the sum, relative to the largest expected value.
+        roundings for what follows the sum, relative to the largest expected value, or to ``scale``
+        where terms of that size cancel.
         """
         assert actual.shape == expected.shape, (actual.shape, expected.shape)
         if expected.numel() == 0:
             return
         eps = torch.finfo(dtype or actual.dtype).eps
-        allowed = (8 + 2 * length**0.5) * eps * max(float(expected.detach().abs().max()), 1e-30)
+        allowed = (8 + 2 * length**0.5) * eps * max(float(expected.detach().abs().max()), scale)
         torch.testing.assert_close(actual.double(), expected.double(), rtol=0, atol=allowed)
 
     @staticmethod

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from inpaint_ops import core
+from inpaint_ops.backends.precision import compute_dtype
 
 pytestmark = pytest.mark.usefixtures("poison", "restored_threads", "restored_simd")
 
 N, C, H, W = 3, 19, 67, 61
 NCHW, NHWC = torch.contiguous_format, torch.channels_last
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 _ops = torch.ops.inpaint_ops
 
 Case = Callable[[torch.dtype, torch.memory_format], Iterator[Tensor]]
@@ -31,7 +33,7 @@ def _mask(dtype: torch.dtype, groups: int = 1) -> Tensor:
 
 
 def _mask_update(dtype: torch.dtype, order: torch.memory_format) -> Iterator[Tensor]:
-    window = [7, 7], [2, 2], [3, 3], [1, 1], 1e-8, dtype
+    window = [7, 7], [2, 2], [3, 3], [1, 1], 1e-8, compute_dtype(dtype)
     yield from _ops.mask_update.default(_mask(dtype), [3], *window)
     soft = _mask(dtype, 5) * torch.rand(N, 5, H, W, dtype=dtype)
     yield from _ops.mask_update.default(soft.to(memory_format=order), [1, 2, 3, 4, 9], *window)
@@ -47,7 +49,8 @@ def _apply_mask(dtype: torch.dtype, order: torch.memory_format) -> Iterator[Tens
 
 def _epilogue(dtype: torch.dtype, order: torch.memory_format) -> Iterator[Tensor]:
     native = core.load()
-    ratio, new_mask = torch.rand(N, 1, H, W, dtype=dtype), _mask(dtype)
+    wide = compute_dtype(dtype)
+    ratio, new_mask = torch.rand(N, 1, H, W, dtype=wide), _mask(wide)
     bias = torch.randn(C, dtype=dtype)
     for b in (bias, None):
         y = _x(dtype, order)
@@ -59,7 +62,8 @@ def _epilogue(dtype: torch.dtype, order: torch.memory_format) -> Iterator[Tensor
 
 def _epilogue_backward(dtype: torch.dtype, order: torch.memory_format) -> Iterator[Tensor]:
     native = core.load()
-    ratio, new_mask = torch.rand(N, 1, H, W, dtype=dtype), _mask(dtype)
+    wide = compute_dtype(dtype)
+    ratio, new_mask = torch.rand(N, 1, H, W, dtype=wide), _mask(wide)
     for with_bias in (True, False):
         grad = _x(dtype, order, 0.3)
         raw, grad_bias = torch.empty_like(grad), torch.empty(C, dtype=dtype)
@@ -74,7 +78,7 @@ def _epilogue_backward(dtype: torch.dtype, order: torch.memory_format) -> Iterat
 
 def _region_norm(dtype: torch.dtype, order: torch.memory_format) -> Iterator[Tensor]:
     x, grad = _x(dtype, order, 3), _x(dtype, order)
-    weight, bias = torch.randn(2, C, dtype=dtype), torch.randn(2, C, dtype=dtype)
+    weight, bias = torch.randn(2, 2, C, dtype=compute_dtype(dtype))
     for instance in (False, True):
         mask = _mask(torch.bool if instance else dtype)
         y, mean, rstd = _ops.region_norm_forward.default(
@@ -94,8 +98,9 @@ def _soft_region_norm(dtype: torch.dtype, order: torch.memory_format) -> Iterato
 
 def _attention(dtype: torch.dtype, order: torch.memory_format) -> Iterator[Tensor]:
     x, grad = _x(dtype, order), _x(dtype, order)
-    aw, gw, bw = (torch.randn(1, p, 7, 7, dtype=dtype) * 0.05 for p in (2, 1, 1))
-    gb, bb = torch.randn(1, dtype=dtype), torch.randn(1, dtype=dtype)
+    wide = compute_dtype(dtype)
+    aw, gw, bw = (torch.randn(1, p, 7, 7, dtype=wide) * 0.05 for p in (2, 1, 1))
+    gb, bb = torch.randn(2, 1, dtype=wide)
     y, *rest = _ops.attention_region_norm_forward.default(x, aw, gw, gb, bw, bb, 0.5, 1e-5)
     yield from (y, *rest)
     yield from _ops.attention_region_norm_backward.default(grad, x, aw, gw, bw, *rest, 0.5)
@@ -125,7 +130,7 @@ def _assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("order", [NCHW, NHWC], ids=["nchw", "nhwc"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_same_bits_for_any_number_of_threads(
     case: str, dtype: torch.dtype, order: torch.memory_format
@@ -138,7 +143,7 @@ def test_same_bits_for_any_number_of_threads(
 
 
 @pytest.mark.parametrize("order", [NCHW, NHWC], ids=["nchw", "nhwc"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_same_bits_on_every_instruction_set(
     case: str, dtype: torch.dtype, order: torch.memory_format

@@ -149,6 +149,7 @@ def test_empty_windows_and_nan_under_holes(
         weight = torch.randn(OUT, C, 3, 3).to(dtype).requires_grad_()
         bias = torch.randn(OUT).to(dtype).requires_grad_()
         y, new = partial_conv2d(x, mask.to(dtype), weight, bias, 1, 1, multi_channel=planes > 1)
+        assert isinstance(new, Tensor)
         expected, _ = plain.partial_conv(x, mask, weight, bias, 1, 1, 1, 1, planes > 1)
         plain.close(y, expected, 9 * C)
         empty = new[:, :1].expand_as(y) == 0
@@ -194,6 +195,7 @@ def test_masks_of_other_dtypes(
     expected, expected_new = plain.partial_conv(
         x, mask.double(), weight, None, 1, 1, 1, 1, planes > 1
     )
+    assert isinstance(new, Tensor)
     assert new.dtype == form
     plain.close(
         new[:, :1].double(), expected_new, 9 * C, torch.float32 if form == torch.bool else form
@@ -310,8 +312,9 @@ def test_float32_parameters_beside_half_precision_features(
 def test_other_parameters_are_refused(dtype: torch.dtype, name: str) -> None:
     x, mask = torch.randn(2, 3, 4, 4).to(dtype), torch.ones(1, 1, 4, 4)
     text = rf"{name}: expected {dtype} \(as x\) or torch.float32, got torch.float64"
+    wrong: dict[str, Any] = {name: torch.ones(2, 3, dtype=torch.float64)}
     with pytest.raises(TypeError, match=text):
-        region_norm(x, mask, **{name: torch.ones(2, 3, dtype=torch.float64)})
+        region_norm(x, mask, **wrong)
 
 
 # What surrounds the operators -------------------------------------------------------------------

@@ -34,40 +34,43 @@ def _fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def _x(order: str, *shape: int) -> Tensor:
-    x = torch.randn(shape or (N, C, H, W))
+def _x(order: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    x = torch.randn(shape or (N, C, H, W), dtype=dtype)
     if order == "nhwc":
         return x.to(memory_format=NHWC)
     return x.transpose(2, 3).contiguous().transpose(2, 3) if order == "transposed" else x
 
 
-def _mask(n: int = N, g: int = 1) -> Tensor:
-    return (torch.rand(n, g, H, W) > 0.4).float()
+def _mask(n: int = N, g: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    return (torch.rand(n, g, H, W) > 0.4).to(dtype)
 
 
-def _conv_arguments(order: str, form: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _conv_arguments(
+    order: str, form: str, dtype: torch.dtype
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Of the forward and of the backward op."""
     mask, channels, multi = {
         "none": (None, [C], False),
-        "plane": (_mask(), [C], False),
+        "plane": (_mask(dtype=dtype), [C], False),
         "groups": (_mask(1, 2), [1, 3], True),
         "bool channels": (_mask(N, C).bool(), [1] * C, True),
     }[form]
-    x, weight, bias = _x(order), torch.randn(6, C, 3, 3), torch.randn(6)
+    x, weight, bias = _x(order, dtype=dtype), torch.randn(6, C, 3, 3), torch.randn(6)
+    weight, bias = weight.to(dtype), bias.to(dtype)
     geometry = [1, 2], [1, 1], [1, 1], [1, 1], 1
     has_bias = form != "none"
     forward = (x, mask, channels, weight, bias if has_bias else None, *geometry, multi, False, 1e-8)
     y, new_mask, ratio = _ops.partial_conv_forward.default(*forward)
     stride, padding, _, dilation, groups = geometry
     backward = (
-        _x(order, *y.shape), x, mask, channels, weight, new_mask, ratio, has_bias, stride, padding,
-        dilation, groups, False, [True, form != "groups", True],
+        _x(order, *y.shape, dtype=dtype), x, mask, channels, weight, new_mask, ratio, has_bias,
+        stride, padding, dilation, groups, False, [True, form != "groups", True],
     )  # fmt: skip
     return forward, backward
 
 
-def _attention_arguments(order: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    x = _x(order)
+def _attention_arguments(order: str, dtype: torch.dtype) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    x = _x(order, dtype=dtype)
     parameters = [
         torch.randn(1, 2, 3, 3), torch.randn(1, 1, 3, 3), torch.randn(1), torch.randn(1, 1, 3, 3),
         torch.randn(1),
@@ -75,38 +78,39 @@ def _attention_arguments(order: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     forward = (x, *parameters, 0.5, 1e-5)
     _, *by_products = _ops.attention_region_norm_forward.default(*forward)
     aw, gw, _, bw, _ = parameters
-    return forward, (_x(order), x, aw, gw, bw, *by_products, 0.5)
+    return forward, (_x(order, dtype=dtype), x, aw, gw, bw, *by_products, 0.5)
 
 
-def _samples(name: str, order: str) -> Iterator[tuple[Any, ...]]:
+def _samples(name: str, order: str, dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
     if name == "mask_update":
         window = [3, 2], [1, 2], [1, 0], [1, 1], 1e-8
-        yield (_mask(), [1], *window, torch.float32)
+        yield (_mask(dtype=dtype), [1], *window, torch.float32)
         yield (_x(order) > 0, [1] * C, *window, torch.float64)
     elif name == "apply_mask":
-        yield _x(order), _mask(), [C]
-        yield _x(order), _mask(1, 2).bool(), [1, 3]
-        yield _x(order), _mask(N, C), [1] * C
+        yield _x(order, dtype=dtype), _mask(dtype=dtype), [C]
+        yield _x(order, dtype=dtype), _mask(1, 2).bool(), [1, 3]
+        yield _x(order, dtype=dtype), _mask(N, C), [1] * C
     elif name.startswith("partial_conv"):
         for form in ("none", "plane", "groups", "bool channels"):
-            yield _conv_arguments(order, form)[name.endswith("backward")]
+            yield _conv_arguments(order, form, dtype)[name.endswith("backward")]
     elif name.startswith("region_norm"):
         for instance in (False, True):
             weight = torch.randn(2, C) if instance else None
-            x, mask = _x(order), _mask()
+            x, mask = _x(order, dtype=dtype), _mask()
             forward = (x, mask, weight, weight, 1e-5, True, instance)
             _, mean, rstd = _ops.region_norm_forward.default(*forward)
-            backward = (_x(order), x, mask, weight, mean, rstd, instance)
+            backward = (_x(order, dtype=dtype), x, mask, weight, mean, rstd, instance)
             yield backward if name.endswith("backward") else forward
     else:
-        yield _attention_arguments(order)[name.endswith("backward")]
+        yield _attention_arguments(order, dtype)[name.endswith("backward")]
 
 
 @pytest.mark.parametrize("order", ["nchw", "nhwc", "transposed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", library.SCHEMAS)
-def test_opcheck(name: str, order: str) -> None:
+def test_opcheck(name: str, dtype: torch.dtype, order: str) -> None:
     op = getattr(_ops, name).default
-    for arguments in _samples(name, order):
+    for arguments in _samples(name, order, dtype):
         done = torch.library.opcheck(op, arguments)
         assert set(done.values()) == {"SUCCESS"}
 
@@ -144,6 +148,20 @@ def _gradients(
 def _picture(n: int, h: int, w: int) -> tuple[Tensor, Tensor]:
     mask = (torch.rand(n, 1, h, w) > 0.3).float()
     return torch.randn(n, 3, h, w), mask
+
+
+def test_compiled_under_autocast() -> None:
+    """Features in bfloat16, parameters of the norms in float32."""
+    net = _Everything()
+    x, mask = _picture(2, 16, 12)
+    compiled = torch.compile(net, fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = _gradients(net, list(net.parameters()), x, mask)
+        found = _gradients(compiled, list(net.parameters()), x, mask)
+    assert found[0].dtype == torch.bfloat16
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype
+        assert float((a - b).norm()) <= 0.05 * float(b.norm()) + 1e-3
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
