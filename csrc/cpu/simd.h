@@ -90,6 +90,21 @@ INPAINT_INLINE void store(T* p, Vec<T> v) {
 typedef uint16_t Halves __attribute__((vector_size(32)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 
+#if defined(__AVX512F__)
+// One instruction each, where the compiler makes several of a conversion of vectors; the unmasked
+// forms read an undefined vector in GCC 12.
+constexpr __mmask16 kEveryLane = 0xffff;
+
+INPAINT_INLINE Words load_halves(const void* p) {
+  const __m256i halves = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  return reinterpret_cast<Words>(_mm512_maskz_cvtepu16_epi32(kEveryLane, halves));
+}
+
+INPAINT_INLINE void store_halves(void* p, Words words) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p),
+                      _mm512_maskz_cvtepi32_epi16(kEveryLane, reinterpret_cast<__m512i>(words)));
+}
+#else
 INPAINT_INLINE Words load_halves(const void* p) {
   Halves halves;
   __builtin_memcpy(&halves, p, sizeof(halves));
@@ -100,6 +115,7 @@ INPAINT_INLINE void store_halves(void* p, Words words) {
   const Halves halves = __builtin_convertvector(words, Halves);
   __builtin_memcpy(p, &halves, sizeof(halves));
 }
+#endif
 
 INPAINT_INLINE Vec<float> load(const BFloat16* p) {
   return reinterpret_cast<Vec<float>>(load_halves(p) << 16);
@@ -111,7 +127,18 @@ INPAINT_INLINE void store(BFloat16* p, Vec<float> v) {
   store_halves(p, (u & 0x7fffffffu) > kFloatInf ? (u >> 16) | 0x40u : rounded);
 }
 
-#if defined(__F16C__)
+#if defined(__AVX512F__)
+INPAINT_INLINE Vec<float> load(const Float16* p) {
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return reinterpret_cast<Vec<float>>(_mm512_maskz_cvtph_ps(kEveryLane, halves));
+}
+
+INPAINT_INLINE void store(Float16* p, Vec<float> v) {
+  _mm256_storeu_si256(
+      reinterpret_cast<__m256i*>(p),
+      _mm512_maskz_cvtps_ph(kEveryLane, reinterpret_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT));
+}
+#elif defined(__F16C__)
 INPAINT_INLINE Vec<float> load(const Float16* p) {
   __m256 parts[2];
   for (int i = 0; i < 2; ++i) {
