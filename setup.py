@@ -15,7 +15,17 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import setuptools
+
+# Isolation brings one that is new enough. Without it, an old one would stumble over pyproject.toml,
+# and never say that it is too old.
+if int(setuptools.__version__.split(".")[0]) < 77:
+    raise SystemExit(
+        f"setuptools {setuptools.__version__} is too old: pip install 'setuptools>=77'"
+    )
+
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -76,6 +86,16 @@ def tool(name: str) -> str:
     return found
 
 
+class CleanBuild(build):
+    """Builds packages anew: a wheel holds whatever lies in build_lib, also of earlier builds."""
+
+    def run(self) -> None:
+        """Clear build_lib, then build as usual."""
+        if Path(self.build_lib).exists():
+            shutil.rmtree(self.build_lib)
+        super().run()
+
+
 class CMakeBuild(build_ext):
     """Builds `inpaint_ops._core` in build_temp, which isolation makes anew for each build."""
 
@@ -98,8 +118,17 @@ class CMakeBuild(build_ext):
             f"-DINPAINT_OPS_WERROR={werror}",
             *cuda_options(),
         ]  # fmt: skip
-        subprocess.run(configure, check=True)
-        subprocess.run([tool("cmake"), "--build", str(folder)], check=True)
+        try:
+            subprocess.run(configure, check=True)
+            subprocess.run([tool("cmake"), "--build", str(folder)], check=True)
+        except subprocess.CalledProcessError as error:
+            message = f"the native core was not built ({error}), see above"
+            if "-DINPAINT_OPS_CUDA=ON" in configure:
+                message += (
+                    "; INPAINT_OPS_CUDA=0 builds it without CUDA, INPAINT_OPS_CUDA_ARCHS names "
+                    "other compute capabilities"
+                )
+            raise SystemExit(message) from error
         built = next(folder.glob("_core*.so"), None) or next(folder.glob("_core*.pyd"))
         target.parent.mkdir(parents=True, exist_ok=True)
         # Renamed into place: a process that has the old core loaded keeps it.
@@ -114,5 +143,5 @@ setup(
     package_dir={"inpaint_models": "models/inpaint_models"},
     package_data={"inpaint_ops": ["py.typed", "_core.pyi"], "inpaint_models": ["py.typed"]},
     ext_modules=[Extension("inpaint_ops._core", sources=[])],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build": CleanBuild, "build_ext": CMakeBuild},
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -102,8 +103,12 @@ def load() -> ModuleType:
     try:
         from . import _core
     except ImportError as error:
+        folder = Path(__file__).parent
+        there = sorted(p.name for p in folder.glob("_core.*") if p.suffix in (".so", ".pyd"))
         raise CoreError(
-            f"the native core cannot be loaded ({error}); build it: pip install -e ."
+            f"the native core cannot be loaded ({error}; binaries in {folder}: "
+            f"{', '.join(there) or 'none'}; this is Python {platform.python_version()}); "
+            "rebuild: pip install -e ."
         ) from error
     check(_core)
     _core.set_parallel_for(torch_parallel_for())

@@ -137,3 +137,10 @@ def test_tools_are_found_or_named(script: dict[str, Any], tmp_path: Path) -> Non
     tool: Callable[[str], str] = script["tool"]
     with pytest.raises(SystemExit, match="no_such_tool was not found: pip install no_such_tool"):
         tool("no_such_tool")
+
+
+def test_an_old_setuptools_is_refused_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.10 and 3.11 put 65.5 into a fresh environment."""
+    monkeypatch.setattr(setuptools, "__version__", "65.5.0")
+    with pytest.raises(SystemExit, match=r"65\.5\.0 is too old: pip install 'setuptools>=77'"):
+        runpy.run_path(str(ROOT / "setup.py"))
