@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -29,14 +30,50 @@ def _seeded() -> None:
     torch.manual_seed(20)
 
 
-@pytest.fixture
+# The package exports functions of the same names, which hide these modules from an import.
+_ALLOCATING = [
+    importlib.import_module(f"inpaint_ops.backends.cpu.{op}")
+    for op in ("mask_update", "partial_conv")
+]
+_empty_planes = _ALLOCATING[0].empty_planes
+_scratch_empty_like = scratch.empty_like
+
+
+def _poisoned_scratch(x: Tensor, slot: str) -> Tensor:
+    """Scratch memory holds what the call before left there: numbers, and often the right ones."""
+    with torch.no_grad():
+        return _scratch_empty_like(x, slot).fill_(torch.nan)
+
+
+def _poisoned_planes(
+    mask: Tensor, spatial: Sequence[int], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """A new mask of bools: neither value may stand for all that was not written."""
+    new_mask, ratio = _empty_planes(mask, spatial, dtype)
+    if new_mask.dtype == torch.bool:
+        new_mask.view(-1)[::2] = False
+    return new_mask, ratio
+
+
+@pytest.fixture(autouse=True)
 def poison() -> Iterator[None]:
-    """Memory that torch hands out uninitialized holds NaN (the scratch buffers' too)."""
+    """Whatever memory is handed out uninitialized holds NaN, in every test.
+
+    torch fills its own (integers with their largest value, bools with True) where deterministic
+    algorithms are asked for. Processes that a test forks have all of this; those that it starts
+    afresh have glibc's malloc fill what it hands out with 0x7f: about 3e38 as a float32.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    scratch.release()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scratch, "empty_like", _poisoned_scratch)
+        for module in _ALLOCATING:
+            patch.setattr(module, "empty_planes", _poisoned_planes)
+        patch.setenv("MALLOC_PERTURB_", "128")
+        # Without it cuBLAS warns of every product under deterministic algorithms.
+        patch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        yield
     torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 from inpaint_ops import use_backend
 from inpaint_ops.functional import attention_region_norm as _attention_region_norm
 
-pytestmark = pytest.mark.usefixtures("poison")
-
 NCHW, NHWC = torch.contiguous_format, torch.channels_last
 DTYPES = [torch.float32, torch.float64]
 # A starred list of tensors is beyond mypy.

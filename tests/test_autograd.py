@@ -15,7 +15,7 @@ from inpaint_ops import ChannelMask, partial_conv2d, region_norm, use_backend
 from inpaint_ops.backends import cpu, reference
 from inpaint_ops.functional import attention_region_norm as _attention_region_norm
 
-pytestmark = pytest.mark.usefixtures("poison", "one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # A starred list of tensors is beyond mypy.
 attention_region_norm: Callable[..., Tensor] = _attention_region_norm

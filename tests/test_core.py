@@ -326,15 +326,6 @@ def test_threads_do_not_share_scratch() -> None:
     assert addresses != [mine.data_ptr()]
 
 
-@pytest.mark.usefixtures("poison")
-def test_the_poison_of_these_tests_works() -> None:
-    for dtype in (torch.float32, torch.float64):
-        x = torch.zeros(3, 5, dtype=dtype)
-        for fresh in (torch.empty(4, dtype=dtype), x.new_empty(2), torch.empty_like(x)):
-            assert torch.isnan(fresh).all()
-        assert torch.isnan(scratch.empty_like(x, scratch.INPUT)).all()
-
-
 def test_kernels_trust_no_fresh_memory() -> None:
     """What malloc gives holds some byte: the core writes its own memory before it reads it."""
     code = (

@@ -11,7 +11,7 @@ from torch import Tensor
 from inpaint_ops import core
 from inpaint_ops.backends.precision import compute_dtype
 
-pytestmark = pytest.mark.usefixtures("poison", "restored_threads", "restored_simd")
+pytestmark = pytest.mark.usefixtures("restored_threads", "restored_simd")
 
 N, C, H, W = 3, 19, 67, 61
 NCHW, NHWC = torch.contiguous_format, torch.channels_last

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 import inpaint_ops
 from inpaint_ops import RN_B, RN_L, ChannelMask, PartialConv2d, RegionNorm2d, region_norm
 
-pytestmark = pytest.mark.usefixtures("poison")
-
 N, C, H, W = 2, 4, 12, 9
 
 

@@ -30,7 +30,7 @@ CASES = {
 @pytest.mark.parametrize("order", [NCHW, NHWC], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("case", CASES)
 def test_against_float64(
-    plain: Any, case: str, order: torch.memory_format, dtype: torch.dtype, poison: None
+    plain: Any, case: str, order: torch.memory_format, dtype: torch.dtype
 ) -> None:
     n, inputs, outputs, size, kernel, padding, dilation = CASES[case]
     x = (torch.randn(n, inputs, *size, dtype=dtype) + 2).to(memory_format=order)

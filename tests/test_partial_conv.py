@@ -11,8 +11,6 @@ from torch import Tensor
 
 from inpaint_ops import ChannelMask, partial_conv2d, use_backend
 
-pytestmark = pytest.mark.usefixtures("poison")
-
 DTYPES = [torch.float32, torch.float64]
 NCHW, NHWC = torch.contiguous_format, torch.channels_last
 N, C, H, W = 2, 6, 13, 11

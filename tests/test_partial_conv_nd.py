@@ -68,7 +68,7 @@ def _plain(
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("axes", [1, 3])
 def test_values_and_gradients(
-    plain: Any, axes: int, window: str, form: str, dtype: torch.dtype, backend: str, poison: None
+    plain: Any, axes: int, window: str, form: str, dtype: torch.dtype, backend: str
 ) -> None:
     options = dict(WINDOWS[window])
     kernel = options.pop("kernel")

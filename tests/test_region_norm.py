@@ -11,8 +11,6 @@ from torch import Tensor
 
 from inpaint_ops import region_norm, use_backend
 
-pytestmark = pytest.mark.usefixtures("poison")
-
 DTYPES = [torch.float32, torch.float64]
 NCHW, NHWC = torch.contiguous_format, torch.channels_last
 N, C, H, W = 3, 5, 13, 11

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from inpaint_ops import ChannelMask, update_mask, use_backend
 
-pytestmark = pytest.mark.usefixtures("poison")
-
 _op = torch.ops.inpaint_ops.mask_update.default
 
 WINDOWS: dict[str, dict[str, Any]] = {

@@ -65,7 +65,6 @@ def test_equals_the_concatenation(
     order: torch.memory_format,
     dtype: torch.dtype,
     backend: str,
-    poison: None,
 ) -> None:
     small, large, transposed = SIZES[size]
     a = _inputs(small, large, dtype)
