@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from . import compare, plots, readme, report, results, session
+from . import bounds, compare, curves, plots, readme, report, results, session
 from .memory import with_device
-from .plan import FULL, QUICK
+from .plan import PLANS
 
 
 def main(words: list[str] | None = None) -> int:
@@ -27,10 +27,16 @@ def _run(words: list[str]) -> int:
         prog="python -m benchmarks",
         description="Measure the fused operators against the published modules in plain PyTorch, "
         "on photographs and irregular masks. Every number is checked against float64; a mismatch "
-        "makes the exit status 1. Other commands: report FILE, compare BEFORE AFTER, "
-        "readme [--check] [FILE].",
+        "makes the exit status 1. Other commands: report [--draw] FILE, "
+        "compare BEFORE AFTER, readme [--check] [FILE].",
     )
-    parser.add_argument("--quick", action="store_true", help="smaller batch, fewer cases")
+    parser.add_argument(
+        "--plan", choices=sorted(PLANS), default="full",
+        help="full: networks, norms, layers; sweep: size, holes, channels; quick: a little of all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quick", dest="plan", action="store_const", const="quick", help="the same as --plan quick"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
     parser.add_argument("--output", type=Path, default=results.RESULTS, help="folder for results")
@@ -43,7 +49,7 @@ def _run(words: list[str]) -> int:
         if args.threads < 1:
             parser.error("--threads must be at least 1")
         torch.set_num_threads(args.threads)
-    plan = with_device(QUICK if args.quick else FULL, args.device)
+    plan = with_device(PLANS[args.plan], args.device)
     cases = session.select(plan, args.only)
     if not cases:
         parser.error(f"no case contains {args.only!r}; see --list")
@@ -54,10 +60,16 @@ def _run(words: list[str]) -> int:
     result = session.run(plan, args.only, console)
     path = results.store(result, args.output)
     report.show(result, console)
-    picture = plots.draw(result, path.with_suffix(".png"))
-    stored = [path, *([picture] if picture else [])]
+    stored = [path, *_draw(result, path)]
     console.print(f"{result.seconds:.0f} s; stored as " + ", ".join(map(str, stored)))
     return _verdict(result, console)
+
+
+def _draw(result: results.Result, path: Path) -> list[Path]:
+    """The pictures of a result, beside its file."""
+    speed = plots.draw(result, path.with_suffix(".png"))
+    sweep = curves.draw(result, path.with_name(f"{path.stem}-curves.png"))
+    return [picture for picture in (speed, sweep) if picture is not None]
 
 
 def _verdict(result: results.Result, console: Console) -> int:
@@ -69,10 +81,14 @@ def _verdict(result: results.Result, console: Console) -> int:
 def _report(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks report")
     parser.add_argument("result", type=Path)
+    parser.add_argument("--draw", action="store_true", help="draw its pictures anew beside it")
     args = parser.parse_args(words)
     console = report.console()
     result = results.load(args.result)
+    bounds.fill(result.rows)  # results of format 1 hold no shares
     report.show(result, console)
+    if args.draw:
+        console.print("drawn: " + ", ".join(map(str, _draw(result, args.result))))
     return _verdict(result, console)
 
 

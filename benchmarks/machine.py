@@ -12,7 +12,10 @@ import torch
 
 import inpaint_ops.info
 
+from .baselines import peers
+
 ROOT = Path(__file__).parent.parent
+GENERATED = ("benchmarks/results", "README.md", "docs/benchmarks.md")
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -30,12 +33,13 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, Any]:
-    """Python, torch, and everything that ``inpaint_ops.info`` tells about its build."""
+    """Python, torch, peers where installed, and what ``inpaint_ops.info`` tells of its build."""
     info = inpaint_ops.info.collect()
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "inpaint_ops": info["versions"]["inpaint_ops"],
+        "peers": {name: peers.version(name) for name in peers.PACKAGES},
         "build": info["build"],
         "backends": info["backends"],
     }
@@ -44,7 +48,7 @@ def describe_versions() -> dict[str, Any]:
 def describe_commit() -> dict[str, Any]:
     """Commit of this checkout, and whether anything but results differs from it."""
     commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md")
+    changes = _git("status", "--porcelain", "--", ".", *(f":!{page}" for page in GENERATED))
     return {"hash": commit, "dirty": None if commit is None else bool(changes)}
 
 

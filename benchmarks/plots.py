@@ -40,22 +40,25 @@ def draw(result: Result, path: Path) -> Path | None:
     )  # fmt: skip
     for axis, (title, bars) in zip(axes[:, 0], panels, strict=True):
         _panel(axis, title, bars)
-    machine = result.machine
-    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
-    figure.suptitle(
-        "How many times faster than the published modules\n", fontsize=14, fontweight="bold",
-        x=0.02, ha="left", linespacing=1.9,
-    )  # fmt: skip
-    figure.text(
-        0.02, 0.995 - 0.42 / figure.get_size_inches()[1],
-        f"{where} · torch {result.versions['torch']} · {result.date[:10]} · "
-        f"{result.arguments['plan']} run · medians · networks: faster layout of each, "
+    headline(
+        figure, "How many times faster than the published modules",
+        f"{result.where} · {result.date[:10]} · medians · networks: faster layout of each, "
         "others contiguous",
-        fontsize=8.5, color="#555555", va="top",
     )  # fmt: skip
     figure.savefig(path, dpi=130, facecolor=PAPER)
     plt.close(figure)
     return path
+
+
+def headline(figure: Any, title: str, text: str) -> None:
+    """A title at the left, and a line under it that says where the numbers come from."""
+    figure.suptitle(
+        title + "\n", fontsize=14, fontweight="bold", x=0.02, ha="left", linespacing=1.9
+    )
+    figure.text(
+        0.02, 0.995 - 0.42 / figure.get_size_inches()[1], text,
+        fontsize=8.5, color="#555555", va="top",
+    )  # fmt: skip
 
 
 Bar = tuple[str, str, float, float | None]

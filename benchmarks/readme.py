@@ -1,4 +1,4 @@
-"""The benchmark table of README.md, generated from a stored result."""
+"""The benchmark tables of README.md and docs/benchmarks.md, generated from stored results."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import figures, results
+from . import bounds, docs, figures, results
 from .figures import BIG_B, BIG_L, BOTH, FORWARD, Rows, ratio
 from .results import Result
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 COLUMNS = (
     "", "reference", "fused", "vs reference", "vs compiled reference", "vs one-channel masks",
@@ -27,29 +28,38 @@ LEGEND = (
 
 
 def main(words: list[str]) -> int:
-    """Rewrite the block, or with ``--check`` say whether it is what the result makes it."""
+    """Rewrite the blocks, or with ``--check`` say whether they are what the results make them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks readme", description=__doc__)
     parser.add_argument("result", type=Path, nargs="?", help="default: the newest full CPU run")
-    parser.add_argument("--check", action="store_true", help="exit 1 if README and result disagree")
+    parser.add_argument("--check", action="store_true", help="exit 1 if pages and results disagree")
     args = parser.parse_args(words)
-    path = args.result or results.newest_complete()
+    path = args.result or results.newest("full")
     if path is None:
         print("no full run is stored: python -m benchmarks makes one", file=sys.stderr)
         return 1
-    before = README.read_text("utf-8")
-    after = replace_block(before, block(results.load(path), path.name))
-    if args.check:
+    result = results.load(path)
+    bounds.fill(result.rows)  # results of format 1 hold no shares
+    blocks = {
+        README: block(result, path.name),
+        PAGE: docs.block(result, path.name, results.newest("sweep")),
+    }
+    different = 0
+    for page, text in blocks.items():
+        before = page.read_text("utf-8")
+        after = replace_block(before, text)
         if before != after:
-            print("README.md disagrees: python -m benchmarks readme rewrites it", file=sys.stderr)
-        return int(before != after)
-    README.write_text(after, "utf-8")
-    return 0
+            different = 1
+            if args.check:
+                print(f"{page.name} disagrees: python -m benchmarks readme", file=sys.stderr)
+            else:
+                page.write_text(after, "utf-8")
+    return different if args.check else 0
 
 
 def replace_block(text: str, new: str) -> str:
     """``text`` with what lies between the two markers replaced."""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"README.md needs {BEGIN} and {END}, once each")
+        raise ValueError(f"the page needs {BEGIN} and {END}, once each")
     head, rest = text.split(BEGIN)
     return f"{head}{BEGIN}\n{new}\n{END}{rest.split(END)[1]}"
 

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, 2)
+"""Format 1 knew no sweeps, peers and shares: there they are absent, as where none is measured."""
 RESULTS = Path(__file__).parent / "results"
 BUSY = 0.05
 """Share of the processors that other processes may take before a case is called disturbed."""
@@ -25,7 +27,9 @@ class Row:
     that runs nothing else, less what was resident just before the first call, and
     ``isolated_ms`` the median time of a later call in that process. ``match`` is empty for bounds.
     ``foreign_cpu`` is the share of the processors that other processes took while the case was
-    timed: above a few per cent, the times are not to be trusted.
+    timed: above a few per cent, the times are not to be trusted. ``least_bytes`` is what any
+    implementation must move, ``share`` the achieved share of each bound (see ``bounds``),
+    ``sweep`` the axis and the value that a sweep was at, ``peer`` somebody else's package.
     """
 
     group: str
@@ -44,6 +48,10 @@ class Row:
     foreign_cpu: float | None = None
     match: dict[str, Any] | None = None
     error: str | None = None
+    least_bytes: int | None = None
+    share: dict[str, float] | None = None
+    sweep: dict[str, Any] | None = None
+    peer: bool = False
 
     @property
     def median(self) -> float | None:
@@ -51,10 +59,19 @@ class Row:
         return None if self.quantiles_ms is None else self.quantiles_ms["0.5"]
 
     @property
+    def wrong(self) -> bool:
+        """Whether it differs from the definition by more than rounding."""
+        return self.match is not None and not self.match["ok"]
+
+    @property
     def failed(self) -> bool:
-        """Whether this row must fail the run: a wrong result, or ours not running at all."""
-        wrong = self.match is not None and not self.match["ok"]
-        return wrong or (self.error is not None and self.provider.startswith("fused"))
+        """Whether this row must fail the run: a wrong result, or ours not running at all.
+
+        A peer may deviate by its own design: that is shown, and no failure of ours.
+        """
+        if self.peer:
+            return False
+        return self.wrong or (self.error is not None and self.provider.startswith("fused"))
 
 
 @dataclass
@@ -88,6 +105,13 @@ class Result:
         """Whether it is a full run of every case, as published tables need."""
         return self.arguments["plan"] == "full" and not self.arguments["only"]
 
+    @property
+    def where(self) -> str:
+        """Device, torch and plan in a few words."""
+        machine = self.machine
+        device = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
+        return f"{device} · torch {self.versions['torch']} · {self.arguments['plan']} run"
+
     def file_name(self) -> str:
         """``<date>-<machine>-<plan>.json``."""
         name = self.machine["gpu"] or self.machine["cpu"]
@@ -119,19 +143,26 @@ def store(result: Result, folder: Path) -> Path:
 
 
 def load(path: Path) -> Result:
-    """Read a result file of this format."""
+    """Read a result file, of this format or an older one."""
     data = json.loads(path.read_text("utf-8"))
     version = data.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path.name} has format {version}, this version reads {FORMAT_VERSION}")
+    if version not in READABLE:
+        known = ", ".join(map(str, READABLE))
+        raise ValueError(f"{path.name} has format {version}, this version reads {known}")
     names = {f.name for f in fields(Result)}
     if unknown := set(data) - names:
         raise ValueError(f"{path.name} has unknown fields: {', '.join(sorted(unknown))}")
-    return Result(**{**data, "rows": [Row(**row) for row in data["rows"]]})
+    rows = [Row(**row) for row in data["rows"]]
+    return Result(**{**data, "rows": rows, "format_version": FORMAT_VERSION})
 
 
-def newest_complete(folder: Path = RESULTS) -> Path | None:
-    """The latest full CPU run in a folder, by the date inside the file."""
+def newest(plan: str, folder: Path = RESULTS) -> Path | None:
+    """The latest CPU run of every case of a plan in a folder, by the date inside the file."""
     found = [(load(path), path) for path in sorted(folder.glob("*.json"))]
-    full = [(r.date, p) for r, p in found if r.complete and r.arguments["device"] == "cpu"]
-    return max(full)[1] if full else None
+    whole = [
+        (result.date, path)
+        for result, path in found
+        if (result.arguments["plan"], result.arguments["only"]) == (plan, None)
+        and result.arguments["device"] == "cpu"
+    ]
+    return max(whole)[1] if whole else None

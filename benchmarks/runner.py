@@ -199,4 +199,7 @@ def _row(case: Case, entry: Entry, foreign_cpu: float | None) -> Row:
         foreign_cpu=foreign_cpu,
         match=None if entry.match is None else entry.match.to_json(),
         error=entry.error,
+        least_bytes=case.least_bytes,
+        sweep=None if case.sweep is None else dict(zip(("axis", "value"), case.sweep, strict=True)),
+        peer=entry.candidate.peer,
     )

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import figures
+from . import bounds, figures
+from .baselines import peers
 from .cases import Case, all_cases
+from .children import Children, children
 from .machine import describe_commit, describe_machine, describe_versions
-from .memory import measure_in_child
 from .plan import Plan
 from .report import problem
 from .results import BUSY, Result, Row
@@ -27,6 +29,10 @@ NOTES = [
     "Peak memory is the peak resident memory of a child process that runs this candidate only, "
     "less what was resident before its first step (model, optimizer and inputs already built).",
     "Compilation happens before timing starts and is not part of any time.",
+    "Peak memory in sweeps: as above, but each large block is a mapping of its own and given back "
+    "when freed, so that it is what was alive at once.",
+    "Share of the bound: time of plain operators (bound, batch norm, plain) over the row's; bytes: "
+    "time to move least_bytes at the speed of the warm copy in the same rounds, over the row's.",
     "Layers have a bias in all providers; their inputs are activations of the network on the "
     "sample photographs, their masks the holes that reach that layer.",
 ]
@@ -40,13 +46,16 @@ def select(plan: Plan, only: str | None) -> list[Case]:
 def run(plan: Plan, only: str | None, console: Console) -> Result:
     """Measure every selected case and return the result, figures included."""
     started = time.perf_counter()
+    absent = missing_peers()
+    for line in absent:
+        console.print(f"[yellow]{escape(line)}[/yellow]", highlight=False)
     result = Result(
         date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         machine=describe_machine(plan.device),
         versions=describe_versions(),
         commit=describe_commit(),
         arguments={"plan": plan.name, "device": plan.device, "only": only},
-        notes=NOTES,
+        notes=[*NOTES, *absent],
     )
     cases = select(plan, only)
     columns = (
@@ -55,7 +64,10 @@ def run(plan: Plan, only: str | None, console: Console) -> Result:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with (
+        children(plan, torch.get_num_threads()) as running,
+        Progress(*columns, console=console, transient=True) as progress,
+    ):
         task = progress.add_task("", total=len(cases))
         for case in cases:
 
@@ -64,29 +76,40 @@ def run(plan: Plan, only: str | None, console: Console) -> Result:
 
             hurry = time.perf_counter() - started > plan.deadline_seconds
             rows = run_case(case, plan.device, plan.min_rounds, plan.max_rounds, tell, hurry)
-            if case.memory and not hurry:
-                _add_memory(plan, case, rows, tell)
+            # Of a sweep, memory is one half, and the cheaper one.
+            if case.memory and (not hurry or case.sweep is not None):
+                _add_memory(running, case, rows, tell)
             result.rows += rows
             console.print(_line(case, rows), highlight=False)
             for row in rows:
-                if row.failed or row.error is not None:
+                if row.wrong or row.error is not None:
                     console.print("   " + problem(row), highlight=False)
             progress.advance(task)
+    bounds.fill(result.rows)
     result.figures = figures.compute(result.rows)
     result.seconds = round(time.perf_counter() - started, 1)
     return result
 
 
-def _add_memory(plan: Plan, case: Case, rows: Sequence[Row], tell: Callable[[str], None]) -> None:
+def missing_peers() -> list[str]:
+    """A line for each peer that is not installed here, and so not measured."""
+    return [
+        f"{name} is not installed and not measured: pip install -c constraints.txt -e '.[peers]'"
+        for name in peers.PACKAGES
+        if peers.version(name) is None
+    ]
+
+
+def _add_memory(
+    running: Children, case: Case, rows: Sequence[Row], tell: Callable[[str], None]
+) -> None:
     for candidate, row in zip(case.candidates, rows, strict=True):
-        # Compiling once more would take longer than it tells; the trick is there for its time.
-        if row.error is not None or candidate.compiled or candidate.provider == "one-channel":
-            continue
-        tell(f"memory of {candidate.provider}")
-        report = measure_in_child(plan, torch.get_num_threads(), case, candidate)
-        row.error = report.get("error")
-        row.peak_bytes = report.get("peak_bytes")
-        row.isolated_ms = report.get("isolated_ms")
+        if row.error is None and candidate.weighed:
+            tell(f"memory of {candidate.provider}")
+            report = running.measure(case, candidate)
+            row.error = report.get("error")
+            row.peak_bytes = report.get("peak_bytes")
+            row.isolated_ms = report.get("isolated_ms")
 
 
 def _line(case: Case, rows: Sequence[Row]) -> str:

@@ -16,7 +16,7 @@ from benchmarks.baselines import (
     PlaneMaskConv2d,
     UNet,
 )
-from benchmarks.cases.norm import _clear_threshold
+from benchmarks.cases.region import clear_threshold
 from benchmarks.plan import FULL
 from inpaint_ops import RN_B, RN_L, ChannelMask, partial_conv2d
 
@@ -128,7 +128,7 @@ def test_attention_norm_baseline_equals_ours() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 6, 12, 10)
     reference = AttentionRegionNorm(6)
-    reference.threshold = _clear_threshold(reference, x)
+    reference.threshold = clear_threshold(reference, x)
     label = reference.sa(x)[0] >= reference.threshold
     assert 0.1 < label.float().mean() < 0.6
     ours = RN_L(6, threshold=reference.threshold)

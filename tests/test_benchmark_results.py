@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import re
 from pathlib import Path
@@ -63,19 +64,33 @@ def test_results_survive_a_round_trip(tmp_path: Path) -> None:
     assert results.load(path) == result
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     text = path.read_text("utf-8")
-    path.write_text(text.replace('"format_version": 1', '"format_version": 99'), "utf-8")
+    path.write_text(text.replace('"format_version": 2', '"format_version": 99'), "utf-8")
     with pytest.raises(ValueError, match="format 99"):
         results.load(path)
 
 
+def test_results_of_the_first_format_are_read(tmp_path: Path) -> None:
+    path = results.store(_result(_step_rows(100.0)), tmp_path)
+    data = json.loads(path.read_text("utf-8")) | {"format_version": 1}
+    for row in data["rows"]:
+        for later in ("least_bytes", "share", "sweep", "peer"):
+            del row[later]
+    path.write_text(json.dumps(data), "utf-8")
+    old = results.load(path)
+    assert [(row.share, row.sweep, row.peer) for row in old.rows] == [(None, None, False)] * 3
+    assert results.load(results.store(old, tmp_path / "again")) == old
+
+
 def test_the_newest_complete_run_is_found(tmp_path: Path) -> None:
-    assert results.newest_complete(tmp_path) is None
+    assert results.newest("full", tmp_path) is None
     old, new = _result([]), dataclasses.replace(_result([]), date="2026-02-01T00:00:00Z")
     quick = dataclasses.replace(
         new, date="2026-03-01T00:00:00Z", arguments={**new.arguments, "plan": "quick"}
     )
     paths = [results.store(result, tmp_path) for result in (new, old, quick)]
-    assert results.newest_complete(tmp_path) == paths[0]
+    assert results.newest("full", tmp_path) == paths[0]
+    assert results.newest("quick", tmp_path) == paths[2]
+    assert results.newest("sweep", tmp_path) is None
 
 
 def test_quantiles() -> None:
@@ -122,7 +137,7 @@ def test_readme_block_shows_losses() -> None:
 
 
 def test_readme_agrees_with_the_stored_result() -> None:
-    assert results.newest_complete() is not None, "run: python -m benchmarks"
+    assert results.newest("full") is not None, "run: python -m benchmarks"
     assert readme.main(["--check"]) == 0, "run: python -m benchmarks readme"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import oracle, results, runner, session
+from benchmarks import memory, oracle, results, runner, session
 from benchmarks.__main__ import main
 from benchmarks.cases import BOTH, CONTIGUOUS, Candidate, Case, Truth, all_cases
-from benchmarks.memory import measure, measure_in_child
-from benchmarks.plan import FULL, QUICK, Plan
+from benchmarks.children import children
+from benchmarks.memory import measure
+from benchmarks.plan import FULL, QUICK, SWEEP, Plan
 
 
 @pytest.mark.parametrize(
@@ -159,19 +161,50 @@ def test_memory_counts_what_a_call_allocates() -> None:
     assert found["isolated_ms"] > 0
 
 
-def test_memory_of_a_real_case_in_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_real_cases_in_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MALLOC_PERTURB_")  # it would touch pages that the case never does
-    case = next(c for c in all_cases(QUICK) if c.id == f"norm/RN_B enc2/{BOTH}")
-    fused = next(c for c in case.candidates if c.provider == "fused")
-    found = measure_in_child(QUICK, 1, case, fused)
-    assert "error" not in found
-    assert 0 < found["peak_bytes"] < 200e6
-    unknown = dataclasses.replace(case, name="nothing")
-    assert "error" in measure_in_child(QUICK, 1, unknown, fused)
+    cases = {case.id: case for case in all_cases(QUICK)}
+    known = cases[f"sweep/conv size 64/{BOTH}"]
+    unknown = dataclasses.replace(known, name="nothing")
+    fused = next(c for c in known.candidates if c.provider == "fused")
+    with children(QUICK, 1) as running:
+        first = running.measure(known, fused)
+        assert "ValueError" in running.measure(unknown, fused)["error"]
+        again = running.measure(known, fused)
+    # y, x without its holes, and its gradient are alive at once: 512 KiB each.
+    assert 1.5e6 < first["peak_bytes"] < 50e6
+    assert abs(again["peak_bytes"] - first["peak_bytes"]) < 2e6
+
+
+def test_a_child_that_dies_is_an_error_and_the_next_one_lives(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    case = _fake_case(lambda: {"y": torch.ones(3)})
+    with children(QUICK, 1) as running:
+        monkeypatch.setattr(
+            running, "_command", [sys.executable, "-c", "raise OSError('no torch')"]
+        )
+        assert running.measure(case, case.candidates[1]) == {"error": "OSError: no torch"}
+        reply = 'input(); print(\'{"peak_bytes": 1, "more": false}\')'
+        monkeypatch.setattr(running, "_command", [sys.executable, "-c", reply])
+        assert running.measure(case, case.candidates[1]) == {"peak_bytes": 1}
+        assert running.measure(case, case.candidates[1]) == {"peak_bytes": 1}
+
+
+@pytest.mark.parametrize(("code", "words"), [(-14, "180 s"), (-9, "signal 9"), (1, "status 1")])
+def test_how_a_child_ended_is_said(code: int, words: str) -> None:
+    assert words in memory.ending(code)
 
 
 @pytest.mark.parametrize(
-    "wanted", [f"norm/RN_B enc2/{BOTH}", f"norm/RN_L dec2/{BOTH}", f"layer/enc6/{BOTH}"]
+    "wanted",
+    [
+        f"norm/RN_B enc2/{BOTH}",
+        f"norm/RN_L dec2/{BOTH}",
+        f"layer/enc6/{BOTH}",
+        f"sweep/conv holes 100%/{BOTH}",
+        f"sweep/RN_B holes 0%/{BOTH}",
+    ],
 )
 def test_real_cases_match_the_oracle(wanted: str) -> None:
     case = next(c for c in all_cases(QUICK) if c.id == wanted)
@@ -181,7 +214,7 @@ def test_real_cases_match_the_oracle(wanted: str) -> None:
     assert checked == [True] * sum(c.checked for c in case.candidates)
 
 
-@pytest.mark.parametrize("plan", [FULL, QUICK], ids=lambda plan: plan.name)
+@pytest.mark.parametrize("plan", [FULL, QUICK, SWEEP], ids=lambda plan: plan.name)
 def test_case_ids_and_candidates_are_unique(plan: Plan) -> None:
     cases = list(all_cases(plan))
     assert len({case.id for case in cases}) == len(cases)
@@ -194,6 +227,9 @@ def test_case_ids_and_candidates_are_unique(plan: Plan) -> None:
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list", "--only", "layer/enc1/"]) == 0
     assert capsys.readouterr().out.split() == ["layer/enc1/forward", f"layer/enc1/{BOTH}"]
+    assert main(["--plan", "sweep", "--list", "--only", "conv size"]) == 0
+    sizes = [f"sweep/conv size {size}/{BOTH}" for size in (64, 128, 256, 512)]
+    assert capsys.readouterr().out.splitlines() == sizes
     with pytest.raises(SystemExit):
         main(["--only", "no such case"])
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""The workloads: layers, norms and whole networks of the paper's U-Net."""
+"""The workloads: layers, norms and whole networks of the paper's U-Net, and sweeps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .base import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, STEP, Call, Candidat
 from .layer import layer_cases
 from .network import network_cases
 from .norm import norm_cases
+from .sweep import sweep_cases
 
 __all__ = [
     "BOTH",
@@ -33,3 +34,4 @@ def all_cases(plan: Plan) -> Iterator[Case]:
     yield from norm_cases(plan)
     yield from network_cases(plan)
     yield from layer_cases(plan)
+    yield from sweep_cases(plan)

@@ -23,24 +23,37 @@ STEP = "step"
 class Candidate:
     """One way to compute a case; ``build`` allocates what it needs and returns the call.
 
-    A bound computes something else (a plain convolution, a copy), so it is not ``checked``.
+    A bound computes something else (a plain convolution, a copy), so it is not ``checked``. A
+    ``peer`` is somebody else's package: where it deviates from the definition, that is shown, but
+    is no failure of ours.
     """
 
     provider: str
     layout: str
     build: Callable[[], Call]
     checked: bool = True
+    peer: bool = False
 
     @property
     def compiled(self) -> bool:
         """Whether its first call compiles, which takes seconds to minutes."""
         return self.provider.endswith("-compiled")
 
+    @property
+    def weighed(self) -> bool:
+        """Whether its memory tells something: the trick and the copies are there for their time,
+        and compiling once more would take longer than it tells."""
+        return not self.compiled and self.provider not in ("one-channel", "clone", "warm copy")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Case:
-    """One workload. ``group/name/mode`` is its identity in results and on the command
-    line; ``detail`` tells a reader more, ``memory`` asks for its peak in a process of its own."""
+    """One workload. ``group/name/mode`` is its identity in results and on the command line.
+
+    ``detail`` tells a reader more, ``memory`` asks for its peak in a process of its own.
+    ``least_bytes`` is what any implementation must move, where that is the bound; ``sweep`` names
+    the axis that a sweep varies, and the value on it.
+    """
 
     group: str
     name: str
@@ -52,6 +65,8 @@ class Case:
     seconds: float
     memory: bool = False
     dtype: str = "float32"
+    least_bytes: int | None = None
+    sweep: tuple[str, float] | None = None
 
     @property
     def id(self) -> str:

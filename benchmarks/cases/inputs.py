@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..baselines import UNet
@@ -16,7 +17,10 @@ from ..plan import Plan
 def pictures(plan: Plan, hole_ratio: float) -> tuple[Tensor, Tensor]:
     """Photographs (N, 3, H, W) and irregular masks (N, 1, H, W), on the plan's device."""
     images = load_images(plan.batch, plan.size)
-    masks = load_masks(plan.batch, plan.size, hole_ratio, plan.seed)
+    if hole_ratio == 1:
+        masks = torch.zeros(plan.batch, 1, plan.size, plan.size)
+    else:
+        masks = load_masks(plan.batch, plan.size, hole_ratio, plan.seed)
     return images.to(plan.device), masks.to(plan.device)
 
 
@@ -33,6 +37,12 @@ def activations(plan: Plan, hole_ratio: float) -> dict[str, tuple[Tensor, Tensor
         spread_weights(net)
         seen = net.to(plan.device).trace(*pictures(plan, hole_ratio))
     return {name: (x, planes) for name, (x, planes) in seen.items() if planes is not None}
+
+
+def mixed(plan: Plan, hole_ratio: float, channels: int) -> tuple[Tensor, Tensor]:
+    """That many random mixtures of the photographs' colours, and the masks (N, 1, H, W)."""
+    images, masks = pictures(plan, hole_ratio)
+    return F.conv2d(images, noise(plan, channels, 3, 1, 1, salt=3)), masks
 
 
 def spread_weights(net: nn.Module) -> None:
