@@ -14,12 +14,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import report, results
+from . import report, results, tables
 from .figures import CONTIGUOUS
 from .results import Result, Row
 
 ANCHOR = "reference"
 OURS = "fused"
+SLACK_BYTES = 4 << 20
+"""Peaks hold a few megabytes of code and thread stacks, which come and go."""
 
 Key = tuple[str, str, str, str, str]
 
@@ -95,9 +97,9 @@ def _change(
     first = _interval(old, None if absolute else before)
     second = _interval(new, None if absolute else after)
     a, b = (None if x is None else x[1] for x in (first, second))
-    memory = None
+    memory, grown = None, 0
     if old is not None and new is not None and old.peak_bytes and new.peak_bytes:
-        memory = new.peak_bytes / old.peak_bytes
+        memory, grown = new.peak_bytes / old.peak_bytes, new.peak_bytes - old.peak_bytes
     if old is None:
         return Change(key, a, b, "new")
     if new is None:
@@ -110,7 +112,8 @@ def _change(
             verdict = "slower"
         elif second[2] < first[0] and second[1] < first[1] / (1 + tolerance):
             verdict = "faster"
-    if memory is not None and memory > 1 + tolerance and verdict != "slower":
+    larger = memory is not None and memory > 1 + tolerance and grown > SLACK_BYTES
+    if larger and verdict != "slower":
         verdict = "larger"
     return Change(key, a, b, verdict, memory)
 
@@ -138,7 +141,7 @@ def show(
 ) -> None:
     """The table, what the two runs are, and a line that counts the verdicts."""
     unit = "ms" if absolute else "of the reference"
-    table = report.empty_table(
+    table = tables.empty_table(
         f"Time in {unit}" if absolute else f"Time as a part {unit}", *COLUMNS
     )
     for change in changes:

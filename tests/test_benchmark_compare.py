@@ -41,17 +41,18 @@ def _run(reference: float, fused: Spread, peak: int | None = None, ok: bool = Tr
     )  # fmt: skip
 
 
-BEFORE = _run(100.0, (49.0, 50.0, 51.0), 1000)
+GB = 10**9
+BEFORE = _run(100.0, (49.0, 50.0, 51.0), GB)
 
 CASES = {
-    "the same on a machine of half the speed": (_run(200.0, (98.0, 100.0, 102.0), 1000), ""),
-    "slower": (_run(100.0, (59.0, 60.0, 61.0), 1000), "slower"),
-    "within the tolerance": (_run(100.0, (53.0, 54.0, 55.0), 1000), ""),
-    "slower, but within the spread": (_run(100.0, (50.5, 60.0, 70.0), 1000), ""),
-    "faster": (_run(100.0, (39.0, 40.0, 41.0), 1000), "faster"),
-    "slower than a slower reference allows": (_run(80.0, (49.0, 50.0, 51.0), 1000), "slower"),
-    "larger": (_run(100.0, (49.0, 50.0, 51.0), 1200), "larger"),
-    "wrong": (_run(100.0, (9.0, 10.0, 11.0), 1000, ok=False), "wrong"),
+    "the same on a machine of half the speed": (_run(200.0, (98.0, 100.0, 102.0), GB), ""),
+    "slower": (_run(100.0, (59.0, 60.0, 61.0), GB), "slower"),
+    "within the tolerance": (_run(100.0, (53.0, 54.0, 55.0), GB), ""),
+    "slower, but within the spread": (_run(100.0, (50.5, 60.0, 70.0), GB), ""),
+    "faster": (_run(100.0, (39.0, 40.0, 41.0), GB), "faster"),
+    "slower than a slower reference allows": (_run(80.0, (49.0, 50.0, 51.0), GB), "slower"),
+    "larger": (_run(100.0, (49.0, 50.0, 51.0), GB * 6 // 5), "larger"),
+    "wrong": (_run(100.0, (9.0, 10.0, 11.0), GB, ok=False), "wrong"),
 }
 
 
@@ -61,6 +62,12 @@ def test_verdicts(case: str) -> None:
     (change,) = compare.compare(BEFORE, after)
     assert change.verdict == verdict
     assert change.bad == (verdict in ("slower", "larger", "wrong"))
+
+
+def test_a_few_megabytes_are_no_growth() -> None:
+    small, more = _run(100.0, (50.0,) * 3, 10 << 20), _run(100.0, (50.0,) * 3, 13 << 20)
+    (change,) = compare.compare(small, more)
+    assert (change.memory, change.verdict) == (1.3, "")
 
 
 def test_absolute_times_and_tolerance() -> None:
