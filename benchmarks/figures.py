@@ -112,6 +112,14 @@ def compute(all_rows: Sequence[Row]) -> list[dict[str, Any]]:
     ):
         value = best_ratio(rows, step, provider, "fused")
         found.append(_figure(f"{name}: faster than {words}", target, ">=", value, where))
+    half = ("network", "cgan_pc_rn@bf16", STEP)
+    value = best_ratio(rows, half, "fused", "fused, float32")
+    found.append(_figure(f"{name}: time in bfloat16 / float32", 1.0, "<=", value, where))
+    for case in rows.cases("volume"):
+        volume = ("volume", case, BOTH)
+        value = best_ratio(rows, volume, "fused", "bound")
+        figure = f"partial conv fwd+bwd, {case}: time / conv3d"
+        found.append(_figure(figure, 1.2, "<=", value, where))
     value = best_ratio(rows, step, "fused", "plain")
     found.append(_figure(f"{name}: time / plain network", 1.1, "<=", value, where))
     value = memory_ratio(rows, step)

@@ -30,6 +30,8 @@ def show(result: Result, console: Console) -> None:
     for mode in (FORWARD, BOTH):
         if rows.cases("layer"):
             console.print(tables.layers(rows, mode))
+    if rows.cases("volume"):
+        console.print(tables.layers(rows, BOTH, "volume"))
     if rows.cases("sweep"):
         console.print(tables.sweeps(rows))
     if any(figure["measured"] is not None for figure in result.figures):

@@ -85,15 +85,16 @@ def norms(rows: Rows) -> Table:
     return table
 
 
-def layers(rows: Rows, mode: str) -> Table:
-    """A line for each layer; others who were measured at it below."""
+def layers(rows: Rows, mode: str, group: str = "layer") -> Table:
+    """A line for each layer or volume; others who were measured at it below."""
+    where = ", three dimensions" if group == "volume" else ""
     table = empty_table(
-        f"Partial convolution, {mode} (ms; cl = channels_last)",
+        f"Partial convolution{where}, {mode} (ms; cl = channels_last)",
         *("", "ref.", "one-\nch.", "fused", "fused\ncl", "C-\nmask", "conv\n2d", "conv\ncl"),
         *("vs\nref.", "C-mask\nvs ref.", "of\nconv", "cl of\nconv", ""),
     )
-    for case in rows.cases("layer"):
-        key = ("layer", case, mode)
+    for case in rows.cases(group):
+        key = (group, case, mode)
         mine = [r for r in rows.rows if (r.group, r.case, r.mode) == key]
         if not mine:
             continue

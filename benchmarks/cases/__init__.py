@@ -1,4 +1,4 @@
-"""The workloads: layers, norms and whole networks of the paper's U-Net, and sweeps."""
+"""The workloads: layers, norms and whole networks of the paper's U-Net, volumes and sweeps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .layer import layer_cases
 from .network import network_cases
 from .norm import norm_cases
 from .sweep import sweep_cases
+from .volume import volume_cases
 
 __all__ = [
     "BOTH",
@@ -34,4 +35,5 @@ def all_cases(plan: Plan) -> Iterator[Case]:
     yield from norm_cases(plan)
     yield from network_cases(plan)
     yield from layer_cases(plan)
+    yield from volume_cases(plan)
     yield from sweep_cases(plan)

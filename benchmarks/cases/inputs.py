@@ -60,5 +60,6 @@ def noise(plan: Plan, *shape: int, salt: int = 0) -> Tensor:
 
 def in_layout(tensor: Tensor, layout: str) -> Tensor:
     """A detached copy of ``tensor`` in the memory layout of that name."""
-    wanted = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    last = torch.channels_last_3d if tensor.dim() == 5 else torch.channels_last
+    wanted = last if layout == "channels_last" else torch.contiguous_format
     return tensor.detach().clone(memory_format=wanted)
