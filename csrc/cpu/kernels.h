@@ -79,7 +79,7 @@ struct Regions {
   int64_t n_stride;
   // For each chunk of kChunk pixels of each image: pixels and first pixel of each region.
   const int32_t* counts;   // (n or 1) * chunks * 2
-  const int32_t* first;    // (n or 1) * chunks * 2
+  const int64_t* first;    // (n or 1) * chunks * 2
   int64_t chunk_n_stride;  // 0 if shared
   int64_t chunks;          // per image
 };

@@ -134,12 +134,13 @@ bool run(const MaskUpdateArgs& a) {
                         for (int64_t t = begin; t < end; ++t) sum_groups<M, T>(a, t, sums + t * w);
                       });
   }
-  const int64_t taps = a.kernel[0] * a.kernel[1] + a.kernel[2];
+  const int64_t taps = capped(a.kernel[0]) * capped(a.kernel[1]) + capped(a.kernel[2]);
+  const int64_t row_work = capped(w) * taps;
   const int64_t dense[4] = {a.size[0] * a.size[1] * w, a.size[1] * w, w, 1};
   const int64_t strided[4] = {a.mask_stride[0], a.mask_stride[2], a.mask_stride[3],
                               a.mask_stride[4]};
   return ok &&
-         parallel_for(a.pool, a.n * a.out[0] * a.out[1], w * taps, [&](int64_t begin, int64_t end) {
+         parallel_for(a.pool, a.n * a.out[0] * a.out[1], row_work, [&](int64_t begin, int64_t end) {
            for (int64_t t = begin; t < end; ++t) {
              if (grouped) {
                window_row<M, T, T>(a, t, sums, dense, T(1));

@@ -144,7 +144,7 @@ void row_channels_last(const NarrowConvArgs& a, int64_t n, int64_t oh) {
 
 template <class T, int kOut>
 bool run(const NarrowConvArgs& a) {
-  return parallel_for(a.pool, a.n * a.oh, a.ow * a.in * a.kh * a.kw,
+  return parallel_for(a.pool, a.n * a.oh, capped(a.ow) * capped(a.in) * a.kh * a.kw,
                       [&](int64_t begin, int64_t end) {
                         for (int64_t t = begin; t < end; ++t) {
                           if (a.channels_last) {

@@ -85,8 +85,8 @@ void forward_row(const PlaneConvArgs& a, int64_t n, int64_t y) {
 
 template <class T>
 bool forward(const PlaneConvArgs& a) {
-  return pad<T>(a) &&
-         parallel_for(a.pool, a.n * a.h, a.w * a.in * a.kh, [&](int64_t begin, int64_t end) {
+  const int64_t row_work = capped(a.w) * a.in * capped(a.kh);
+  return pad<T>(a) && parallel_for(a.pool, a.n * a.h, row_work, [&](int64_t begin, int64_t end) {
            for (int64_t t = begin; t < end; ++t) {
              if (a.outputs == 1) {
                forward_row<T, 1>(a, t / a.h, t % a.h);
@@ -124,7 +124,7 @@ template <class T>
 bool backward_weight(const PlaneConvArgs& a) {
   const int64_t units = (a.h + kPlaneRows - 1) / kPlaneRows;
   const int64_t taps = a.outputs * a.in * a.kh * a.kw;
-  return pad<T>(a) && parallel_for(a.pool, a.n * units, kPlaneRows * a.w * taps,
+  return pad<T>(a) && parallel_for(a.pool, a.n * units, kPlaneRows * capped(a.w) * capped(taps),
                                    [&](int64_t begin, int64_t end) {
                                      for (int64_t t = begin; t < end; ++t) {
                                        double* out = a.partials + t * taps;

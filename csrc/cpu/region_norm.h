@@ -17,7 +17,8 @@ INPAINT_INLINE int64_t units_of(const RegionNormArgs& a) {
 struct Chunk {
   int64_t s0, s1;         // pixels of the image
   const uint8_t* labels;  // of the image, indexed by pixel
-  int32_t count[2], first[2];
+  int32_t count[2];
+  int64_t first[2];
 };
 
 INPAINT_INLINE Chunk chunk_at(const RegionNormArgs& a, int64_t n, int64_t chunk) {

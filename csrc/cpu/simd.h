@@ -236,5 +236,8 @@ INPAINT_INLINE int64_t repeat_plane(const T* values, int64_t s, T out[kShortPlan
 
 INPAINT_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// A factor of a unit's work for parallel_for, which asks no more than whether it is a lot.
+INPAINT_INLINE int64_t capped(int64_t size) { return min_of(size, kParallelElements); }
+
 }  // namespace INPAINT_SIMD
 }  // namespace inpaint

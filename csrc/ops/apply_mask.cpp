@@ -126,6 +126,7 @@ bool all_ones(const M* mask, int64_t count) {
 
 Status all_valid(const TensorView& mask, bool* valid) {
   INPAINT_CHECK(mask.defined(), "mask: missing");
+  INPAINT_TRY(check_extent("mask", mask));
   INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool or floating, got int32");
   *valid = false;
   int64_t span = 1;  // the mask may lie in any order, but densely

@@ -59,6 +59,8 @@ Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& poo
   INPAINT_TRY(check_dense("x", x, &dense));
   INPAINT_TRY(check_map("pooled", pooled, x, 2));
   INPAINT_TRY(check_argmax(argmax, x));
+  INPAINT_CHECK(dense.c <= INT32_MAX, "x ", shape_text(x),
+                ": more channels than argmax, of int32, can name");
   if (x.numel() == 0) return {};
   RegionNormArgs a{};
   a.pool = pool;

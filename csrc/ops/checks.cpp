@@ -69,6 +69,24 @@ Status check_floating(const char* name, const TensorView& t) {
   return {};
 }
 
+Status check_extent(const char* name, const TensorView& t) {
+  int64_t bytes = dtype_size(t.dtype), reach = bytes;
+  bool fits = true;
+  for (int i = 0; i < t.ndim; ++i) {
+    INPAINT_CHECK(t.size[i] >= 0, name, " of shape ", shape_text(t), ": a negative size");
+    if (t.size[i] <= 1) continue;
+    INPAINT_CHECK(t.stride[i] >= 0, name, " of shape ", shape_text(t), ": a negative stride");
+    int64_t step = 0;
+    fits = fits && product({bytes, t.size[i]}, &bytes) &&
+           product({t.size[i] - 1, t.stride[i], dtype_size(t.dtype)}, &step) && bytes <= kMaxSize &&
+           step <= kMaxSize;
+    reach += fits ? step : 0;
+  }
+  INPAINT_CHECK(fits && reach <= kMaxSize, name, " of shape ", shape_text(t),
+                ": its memory would span more than 2^56 bytes");
+  return {};
+}
+
 Status check_float(const char* name, const TensorView& t) {
   INPAINT_CHECK(t.defined(), name, ": missing");
   INPAINT_CHECK(t.dtype == DType::kFloat32 || t.dtype == DType::kFloat64, name,
@@ -93,6 +111,7 @@ Status check_shape(const char* name, const TensorView& t, std::initializer_list<
     ++i;
   }
   INPAINT_CHECK(same, name, ": expected shape (", text.str(), "), got ", shape_text(t));
+  INPAINT_TRY(check_extent(name, t));
   INPAINT_CHECK(t.numel() == 0 || is_contiguous(t), name, ": expected a contiguous tensor");
   return {};
 }
@@ -101,6 +120,7 @@ Status check_dense(const char* name, const TensorView& t, Dense* dense) {
   INPAINT_TRY(check_floating(name, t));
   INPAINT_CHECK(t.ndim >= 3 && t.ndim <= kMaxDims, name,
                 ": expected (N, C, ...) with one to three spatial axes, got ", shape_text(t));
+  INPAINT_TRY(check_extent(name, t));
   const bool contiguous = is_contiguous(t);
   const bool channels_last = is_channels_last(t);
   INPAINT_CHECK(t.numel() == 0 || contiguous || channels_last, name, " of shape ", shape_text(t),
@@ -132,6 +152,7 @@ Status check_like(const char* name, const TensorView& t, const char* like_name,
 Status check_planes(const char* name, const TensorView& t, const TensorView& like, int64_t planes,
                     int64_t* n_stride) {
   INPAINT_CHECK(t.defined(), name, ": missing");
+  INPAINT_TRY(check_extent(name, t));
   bool fits =
       t.ndim == like.ndim && (t.size[0] == like.size[0] || t.size[0] == 1) && t.size[1] == planes;
   int64_t s = 1;
@@ -149,9 +170,12 @@ Status check_planes(const char* name, const TensorView& t, const TensorView& lik
 Status check_channels(const Channels& channels, int64_t groups) {
   INPAINT_CHECK(channels.groups == groups, "channels: expected ", groups,
                 " counts, one for each mask plane, got ", channels.groups);
+  int64_t total = 0;
   for (int64_t g = 0; g < groups; ++g) {
     INPAINT_CHECK(channels.counts[g] > 0, "channels: expected positive counts, got ",
                   channels.counts[g]);
+    INPAINT_CHECK(!__builtin_add_overflow(total, channels.counts[g], &total),
+                  "channels: the sum of the counts is beyond 64 bits");
   }
   return {};
 }
@@ -165,11 +189,17 @@ Status check_window(const Window& window, const TensorView& mask, int64_t out[kM
     INPAINT_CHECK(window.kernel[i] > 0 && window.stride[i] > 0 && window.dilation[i] > 0 &&
                       window.padding[i] >= 0,
                   "kernel_size, stride and dilation must be positive and padding not negative");
-    const int64_t span = window.dilation[i] * (window.kernel[i] - 1) + 1;
-    const int64_t padded = mask.size[2 + i] + 2 * window.padding[i];
-    INPAINT_CHECK(padded >= span, "kernel_size: window of ", span, " larger than the padded mask (",
-                  padded, ")");
-    out[i] = (padded - span) / window.stride[i] + 1;
+    INPAINT_CHECK(window.kernel[i] <= kMaxSize && window.stride[i] <= kMaxSize &&
+                      window.dilation[i] <= kMaxSize && window.padding[i] <= kMaxSize,
+                  "kernel_size, stride, dilation and padding must be at most 2^56");
+    WindowAxis axis;
+    INPAINT_CHECK(window_axis(mask.size[2 + i], window.kernel[i], window.stride[i],
+                              window.padding[i], window.dilation[i], &axis),
+                  "kernel_size: window of ", window.kernel[i], " with dilation ",
+                  window.dilation[i], " spans more than 64 bits can hold");
+    INPAINT_CHECK(axis.places > 0, "kernel_size: window of ", axis.span,
+                  " larger than the padded mask (", axis.padded, ")");
+    out[i] = axis.places;
   }
   return {};
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "../common/sizes.h"
 #include "inpaint/op_table.h"
 
 namespace inpaint {
@@ -14,6 +15,9 @@ struct Dense {
   bool either = false;  // C == 1 or one pixel: both orders are the same memory
 };
 
+// Sizes and offsets, in bytes too, that fit into 64 bits with room for what kernels make of them.
+// Part of check_dense, check_shape and check_planes.
+Status check_extent(const char* name, const TensorView& t);
 Status check_dense(const char* name, const TensorView& t, Dense* dense);
 Status check_floating(const char* name, const TensorView& t);
 // Where half precision is not taken.

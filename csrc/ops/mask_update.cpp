@@ -11,6 +11,7 @@ Status check_mask_update(const TensorView& mask, const Channels& channels, const
                          const TensorView& new_mask, const TensorView& ratio,
                          int64_t out[kMaxSpatial]) {
   INPAINT_CHECK(mask.defined(), "mask: missing");
+  INPAINT_TRY(check_extent("mask", mask));
   INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool or floating, got int32");
   INPAINT_TRY(check_window(window, mask, out));
   INPAINT_TRY(check_channels(channels, mask.size[1]));
@@ -84,12 +85,16 @@ Status mask_update_args(ParallelFor pool, const TensorView& mask, const Channels
   a.ratio = ratio.data;
   a.ratio_dtype = ratio.dtype;
   const int64_t bytes = dtype_size(ratio.dtype);
-  const int64_t plane = a.groups > 1 ? a.n * a.size[0] * a.size[1] * a.size[2] : 0;
-  const int64_t rows = a.n * a.out[0] * a.out[1] * (a.size[2] + 2 * a.padding[2]);
-  workspace->reset(new (std::nothrow) char[(plane + rows) * bytes]);
+  const int64_t width = a.size[2] + 2 * a.padding[2];
+  const int64_t plane = a.groups > 1 ? a.n * a.size[0] * a.size[1] * a.size[2] * bytes : 0;
+  int64_t rows = 0;
+  INPAINT_CHECK(product({a.n, a.out[0], a.out[1], width, bytes}, &rows) && rows <= kMaxSize,
+                "padding: rows of ", width, " with their padding, for a new mask of shape ",
+                shape_text(new_mask), ", are more than 2^56 bytes");
+  workspace->reset(new (std::nothrow) char[plane + rows]);
   INPAINT_CHECK(*workspace != nullptr, "mask_update: out of memory");
   a.sums = workspace->get();
-  a.rows = workspace->get() + plane * bytes;
+  a.rows = workspace->get() + plane;
   return {};
 }
 

@@ -46,6 +46,7 @@ Status narrow_conv(ParallelFor pool, const TensorView& x, const TensorView& weig
                     weight.size[0] <= kMaxOutputs && weight.size[2] >= 1 && weight.size[3] >= 1,
                 "weight: expected (1 to ", kMaxOutputs, ", ", x.size[1], ", kh, kw), got ",
                 shape_text(weight));
+  INPAINT_TRY(check_extent("weight", weight));
   NarrowConvArgs a{};
   const int64_t lanes = kVectorBytes / dtype_size(x.dtype);
   INPAINT_CHECK(x.size[1] >= lanes, "x: expected at least ", lanes, " channels, got ",
@@ -63,14 +64,19 @@ Status narrow_conv(ParallelFor pool, const TensorView& x, const TensorView& weig
   const int64_t kernel[2] = {a.kh, a.kw};
   int64_t sizes[2];
   for (int i = 0; i < 2; ++i) {
-    INPAINT_CHECK(padding[i] >= 0, "padding: expected not negative, got ", padding[i]);
-    INPAINT_CHECK(dilation[i] >= 1, "dilation: expected positive, got ", dilation[i]);
+    INPAINT_CHECK(padding[i] >= 0 && padding[i] <= kMaxSize,
+                  "padding: expected not negative and at most 2^56, got ", padding[i]);
+    INPAINT_CHECK(dilation[i] >= 1 && dilation[i] <= kMaxSize,
+                  "dilation: expected positive and at most 2^56, got ", dilation[i]);
     a.padding[i] = padding[i];
     a.dilation[i] = dilation[i];
-    sizes[i] = x.size[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1);
-    INPAINT_CHECK(dilation[i] * (kernel[i] - 1) <= kNarrowSpan, "weight: a window wider than ",
-                  kNarrowSpan + 1, ", ", shape_text(weight), " with dilation ", dilation[i]);
-    INPAINT_CHECK(sizes[i] >= 1, "weight: a window larger than the padded x, ", shape_text(x));
+    WindowAxis axis;
+    INPAINT_CHECK(window_axis(x.size[2 + i], kernel[i], 1, padding[i], dilation[i], &axis) &&
+                      axis.span <= kNarrowSpan + 1,
+                  "weight: a window wider than ", kNarrowSpan + 1, ", ", shape_text(weight),
+                  " with dilation ", dilation[i]);
+    INPAINT_CHECK(axis.places >= 1, "weight: a window larger than the padded x, ", shape_text(x));
+    sizes[i] = axis.places;
   }
   a.oh = sizes[0];
   a.ow = sizes[1];

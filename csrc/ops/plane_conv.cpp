@@ -31,8 +31,12 @@ Status plane_conv_args(const TensorView& x, const TensorView& weight, const char
                 weight_name, ": expected one or two planes in and out, got ", shape_text(weight));
   a->dtype = x.dtype;
   a->x = x.data;
-  const int64_t cells = a->n * a->in * (a->h + a->kh - 1) * (a->w + a->kw - 1);
-  padded->reset(new (std::nothrow) char[cells * dtype_size(x.dtype)]);
+  int64_t bytes = 0;
+  INPAINT_CHECK(
+      product({a->n, a->in, a->h + a->kh - 1, a->w + a->kw - 1, dtype_size(x.dtype)}, &bytes),
+      weight_name, ": x ", shape_text(x), " padded for a window of shape ", shape_text(weight),
+      " is beyond 64 bits");
+  padded->reset(new (std::nothrow) char[bytes]);
   INPAINT_CHECK(*padded != nullptr, "plane_conv: out of memory");
   a->padded = padded->get();
   return {};
@@ -67,6 +71,10 @@ Status plane_conv_backward_weight(ParallelFor pool, const TensorView& grad, cons
   INPAINT_TRY(check_shape("grad", grad, {a.n, a.outputs, a.h, a.w}));
   const int64_t units = a.n * ((a.h + kPlaneRows - 1) / kPlaneRows);
   const int64_t taps = grad_weight.numel();
+  int64_t bytes = 0;
+  INPAINT_CHECK(product({units, taps, int64_t{sizeof(double)}}, &bytes), "grad_weight: shape ",
+                shape_text(grad_weight), " for each part of x ", shape_text(x),
+                " is beyond 64 bits");
   std::unique_ptr<double[]> partials(new (std::nothrow) double[units * taps]);
   INPAINT_CHECK(partials != nullptr, "plane_conv_backward_weight: out of memory");
   a.pool = pool;

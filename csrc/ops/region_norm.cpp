@@ -28,7 +28,7 @@ bool label(const TensorView& mask, int64_t at, uint8_t* labels, int64_t count) {
 
 // Pixels of each region in a chunk that begins at pixel s0, and the first of each.
 void count_labels(const uint8_t* labels, int64_t s0, int64_t count, int32_t* counts,
-                  int32_t* first) {
+                  int64_t* first) {
   int32_t holes = 0;
   for (int64_t i = 0; i < count; ++i) holes += labels[i];
   counts[0] = static_cast<int32_t>(count) - holes;
@@ -36,7 +36,7 @@ void count_labels(const uint8_t* labels, int64_t s0, int64_t count, int32_t* cou
   for (int r = 0; r < 2; ++r) {
     const void* found = std::memchr(labels, r, static_cast<size_t>(count));
     const int64_t offset = found == nullptr ? 0 : static_cast<const uint8_t*>(found) - labels;
-    first[r] = static_cast<int32_t>(s0 + offset);
+    first[r] = s0 + offset;
   }
 }
 
@@ -90,8 +90,6 @@ Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask
   INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool or floating, got int32");
   int64_t n_stride = 0;
   INPAINT_TRY(check_planes("mask", mask, x, 1, &n_stride));
-  INPAINT_CHECK(dense.s <= INT32_MAX, "x ", shape_text(x),
-                ": more than 2^31 pixels in one image are not supported");
   INPAINT_CHECK(store->build(pool, mask, n_stride, dense.s),
                 "mask: out of memory, or the threads failed");
   *args = RegionNormArgs{};

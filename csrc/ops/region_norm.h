@@ -15,7 +15,8 @@ namespace inpaint {
 struct RegionStore {
   Regions regions{};
   std::unique_ptr<uint8_t[]> labels;
-  std::vector<int32_t> counts, first;
+  std::vector<int32_t> counts;
+  std::vector<int64_t> first;
   std::vector<double> totals;  // pixels of (image, region), for one image if the mask is shared
   int64_t images = 0;          // 1 if shared
   bool soft = false;           // some value lies strictly between 0 and 1
