@@ -3,6 +3,7 @@
 INPAINT_OPS_CUDA=1 makes a missing nvcc an error, =0 skips CUDA; by default it is built when nvcc is
 found (CUDA_HOME, PATH, or the nvidia-cuda-nvcc wheel). INPAINT_OPS_CUDA_ARCHS names the compute
 capabilities ("80;90;100"). INPAINT_OPS_WERROR=1 turns C++ warnings into errors.
+INPAINT_OPS_SANITIZE="address;undefined" builds with those sanitizers, for tests of the core.
 """
 
 from __future__ import annotations
@@ -66,8 +67,13 @@ def cuda_options() -> list[str]:
     options = ["-DINPAINT_OPS_CUDA=ON", f"-DCMAKE_CUDA_COMPILER={nvcc}"]
     archs = os.environ.get("INPAINT_OPS_CUDA_ARCHS")
     if archs:
-        options.append(f"-DINPAINT_OPS_CUDA_ARCHS={archs.replace(',', ';').replace(' ', ';')}")
+        options.append(f"-DINPAINT_OPS_CUDA_ARCHS={cmake_list(archs)}")
     return options
+
+
+def cmake_list(words: str) -> str:
+    """Words between commas, blanks or semicolons as CMake writes a list."""
+    return words.replace(",", ";").replace(" ", ";")
 
 
 def tool(name: str) -> str:
@@ -116,6 +122,7 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DINPAINT_OPS_WERROR={werror}",
+            f"-DINPAINT_OPS_SANITIZE={cmake_list(os.environ.get('INPAINT_OPS_SANITIZE', ''))}",
             *cuda_options(),
         ]  # fmt: skip
         try:
