@@ -104,7 +104,8 @@ void window_row(const MaskUpdateArgs& a, int64_t task, const Source* source, con
   INPAINT_IVDEP
   for (int64_t ow = 0; ow < a.out[2]; ++ow) {
     const T sum = ratio[ow];
-    new_mask[ow] = static_cast<M>(sizeof(M) == 1 ? T(sum > T(0)) : updated_mask(sum));
+    const T fresh = sizeof(M) == 1 ? T(sum > T(0)) : updated_mask(sum);
+    new_mask[ow] = static_cast<M>(static_cast<Compute<M>>(fresh));
     ratio[ow] = window_ratio(sum, cells, eps);
   }
 }
