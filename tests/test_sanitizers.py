@@ -53,7 +53,7 @@ RUN = LOAD + "sys.exit(pytest.main(sys.argv[2:]))"
 TESTS = [
     ["partial_conv"],
     ["region_norm", "attention_region_norm", "narrow_conv", "update_mask", "determinism"],
-    ["properties", "partial_conv_nd", "padding"],
+    ["properties", "partial_conv_nd", "padding", "half_precision"],
 ]
 # What does not reach the core, or says the same a thousand times.
 LEFT_OUT = "not reference and not gradcheck and not compil"
