@@ -70,7 +70,8 @@ def block(result: Result, file_name: str) -> str:
     lines = [_line(COLUMNS), "|" + " --- |" + " ---: |" * (len(COLUMNS) - 1)]
     for case in rows.cases("network"):
         for mode, name in ((FORWARD, "inference"), ("step", "training step")):
-            lines.append(_network(rows, f"`{case}`, {name}", ("network", case, mode)))
+            if rows.best("network", case, mode, "fused") is not None:
+                lines.append(_network(rows, f"`{case}`, {name}", ("network", case, mode)))
     lines.append(_norm(rows, "`RN_B` forward", ("norm", BIG_B, FORWARD)))
     lines.append(_norm(rows, "`RN_B` forward + backward", ("norm", BIG_B, BOTH)))
     lines.append(_norm(rows, "`RN_L` forward", ("norm", BIG_L, FORWARD)))
