@@ -69,7 +69,7 @@ def test_casts_to_32_bits_are_few_and_known() -> None:
 def test_counters_of_32_bits_count_to_constants() -> None:
     """Axes, lanes, regions, outputs: never pixels, channels, images or rows."""
     constant = re.compile(
-        r"\d+|k[A-Z]\w*( / \d+)?|Lanes<T>::count( / \d+)?|width|window\.spatial|\w+\.ndim"
+        r"\d+|k[A-Z]\w*( / \d+)?|Lanes<\w+>::count( / \d+)?|width|window\.spatial|\w+\.ndim"
         r"|levels\(\)\.count"
     )
     counters = 0
