@@ -241,4 +241,94 @@ PYBIND11_MODULE(_core, m) {
                               b, c);
     });
   });
+  m.def("cuda_apply_mask", [](int32_t device, uintptr_t stream, H x, H mask, H channels, H out) {
+    const ChannelCounts counts(channels);
+    const TensorView a = view(x), b = view(mask), c = view(out);
+    run([&] {
+      return cuda_apply_mask(device, reinterpret_cast<void*>(stream), a, b, counts.channels(), c);
+    });
+  });
+  m.def("cuda_partial_conv_epilogue",
+        [](int32_t device, uintptr_t stream, H y, H ratio, H new_mask, H bias) {
+          const TensorView a = view(y), b = view(ratio), c = view(new_mask), d = view(bias);
+          run([&] {
+            return cuda_partial_conv_epilogue(device, reinterpret_cast<void*>(stream), a, b, c, d);
+          });
+        });
+  m.def("cuda_partial_conv_epilogue_backward",
+        [](int32_t device, uintptr_t stream, H grad, H ratio, H new_mask, H grad_raw, H grad_bias,
+           H workspace) {
+          const TensorView a = view(grad), b = view(ratio), c = view(new_mask), d = view(grad_raw),
+                           e = view(grad_bias), f = view(workspace);
+          run([&] {
+            return cuda_partial_conv_epilogue_backward(device, reinterpret_cast<void*>(stream), a,
+                                                       b, c, d, e, f);
+          });
+        });
+  m.def("cuda_region_norm_forward", [](int32_t device, uintptr_t stream, H x, H mask, H weight,
+                                       H bias, H maps, double eps, bool scale_eps, bool instance,
+                                       H y, H mean, H rstd, H workspace) {
+    const TensorView a = view(x), b = view(mask), c = view(weight), d = view(bias), e = view(maps),
+                     f = view(y), g = view(mean), h = view(rstd), i = view(workspace);
+    run([&] {
+      return cuda_region_norm_forward(device, reinterpret_cast<void*>(stream), a, b, c, d, e, eps,
+                                      scale_eps, instance, f, g, h, i);
+    });
+  });
+  m.def("cuda_region_norm_backward",
+        [](int32_t device, uintptr_t stream, H grad, H x, H mask, H weight, H mean, H rstd,
+           bool instance, H grad_x, H grad_weight, H grad_bias, H workspace) {
+          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(weight),
+                           e = view(mean), f = view(rstd), g = view(grad_x), h = view(grad_weight),
+                           i = view(grad_bias), j = view(workspace);
+          run([&] {
+            return cuda_region_norm_backward(device, reinterpret_cast<void*>(stream), a, b, c, d, e,
+                                             f, instance, g, h, i, j);
+          });
+        });
+  m.def("cuda_channel_pool", [](int32_t device, uintptr_t stream, H x, H pooled, H argmax) {
+    const TensorView a = view(x), b = view(pooled), c = view(argmax);
+    run([&] { return cuda_channel_pool(device, reinterpret_cast<void*>(stream), a, b, c); });
+  });
+  m.def("cuda_attention_region_norm_maps",
+        [](int32_t device, uintptr_t stream, H grad, H x, H mask, H mean, H rstd, H grad_maps) {
+          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(mean),
+                           e = view(rstd), f = view(grad_maps);
+          run([&] {
+            return cuda_attention_region_norm_maps(device, reinterpret_cast<void*>(stream), a, b, c,
+                                                   d, e, f);
+          });
+        });
+  m.def("cuda_attention_region_norm_sums", [](int32_t device, uintptr_t stream, H grad, H x, H mask,
+                                              H maps, H mean, H rstd, H workspace) {
+    const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps), e = view(mean),
+                     f = view(rstd), g = view(workspace);
+    run([&] {
+      return cuda_attention_region_norm_sums(device, reinterpret_cast<void*>(stream), a, b, c, d, e,
+                                             f, g);
+    });
+  });
+  m.def("cuda_attention_region_norm_input",
+        [](int32_t device, uintptr_t stream, H grad, H x, H mask, H maps, H mean, H rstd,
+           H grad_pooled, H argmax, H grad_x, H workspace) {
+          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps),
+                           e = view(mean), f = view(rstd), g = view(grad_pooled), h = view(argmax),
+                           i = view(grad_x), j = view(workspace);
+          run([&] {
+            return cuda_attention_region_norm_input(device, reinterpret_cast<void*>(stream), a, b,
+                                                    c, d, e, f, g, h, i, j);
+          });
+        });
+  m.def("cuda_workspace", [](H x, int64_t values) {
+    const TensorView a = view(x);
+    int64_t count = 0;
+    run([&] { return cuda_workspace(a, values, &count); });
+    return count;
+  });
+  m.def("cuda_region_workspace", [](H x, bool instance) {
+    const TensorView a = view(x);
+    int64_t count = 0;
+    run([&] { return cuda_region_workspace(a, instance, &count); });
+    return count;
+  });
 }

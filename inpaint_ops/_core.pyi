@@ -130,3 +130,104 @@ def cuda_mask_update(
     new_mask: TensorView,
     ratio: TensorView,
 ) -> None: ...
+def cuda_apply_mask(
+    device: int,
+    stream: int,
+    x: TensorView,
+    mask: TensorView,
+    channels: Sequence[int],
+    out: TensorView,
+) -> None: ...
+def cuda_partial_conv_epilogue(
+    device: int,
+    stream: int,
+    y: TensorView,
+    ratio: TensorView,
+    new_mask: TensorView,
+    bias: TensorView | None,
+) -> None: ...
+def cuda_partial_conv_epilogue_backward(
+    device: int,
+    stream: int,
+    grad: TensorView,
+    ratio: TensorView,
+    new_mask: TensorView,
+    grad_raw: TensorView,
+    grad_bias: TensorView | None,
+    workspace: TensorView | None,
+) -> None: ...
+def cuda_region_norm_forward(
+    device: int,
+    stream: int,
+    x: TensorView,
+    mask: TensorView,
+    weight: TensorView | None,
+    bias: TensorView | None,
+    maps: TensorView | None,
+    eps: float,
+    scale_eps: bool,
+    instance: bool,
+    y: TensorView,
+    mean: TensorView,
+    rstd: TensorView,
+    workspace: TensorView,
+) -> None: ...
+def cuda_region_norm_backward(
+    device: int,
+    stream: int,
+    grad: TensorView,
+    x: TensorView,
+    mask: TensorView,
+    weight: TensorView | None,
+    mean: TensorView,
+    rstd: TensorView,
+    instance: bool,
+    grad_x: TensorView,
+    grad_weight: TensorView,
+    grad_bias: TensorView,
+    workspace: TensorView,
+) -> None: ...
+def cuda_channel_pool(
+    device: int,
+    stream: int,
+    x: TensorView,
+    pooled: TensorView,
+    argmax: TensorView,
+) -> None: ...
+def cuda_attention_region_norm_maps(
+    device: int,
+    stream: int,
+    grad: TensorView,
+    x: TensorView,
+    mask: TensorView,
+    mean: TensorView,
+    rstd: TensorView,
+    grad_maps: TensorView,
+) -> None: ...
+def cuda_attention_region_norm_sums(
+    device: int,
+    stream: int,
+    grad: TensorView,
+    x: TensorView,
+    mask: TensorView,
+    maps: TensorView,
+    mean: TensorView,
+    rstd: TensorView,
+    workspace: TensorView,
+) -> None: ...
+def cuda_attention_region_norm_input(
+    device: int,
+    stream: int,
+    grad: TensorView,
+    x: TensorView,
+    mask: TensorView,
+    maps: TensorView,
+    mean: TensorView,
+    rstd: TensorView,
+    grad_pooled: TensorView,
+    argmax: TensorView,
+    grad_x: TensorView,
+    workspace: TensorView,
+) -> None: ...
+def cuda_workspace(x: TensorView, values: int) -> int: ...
+def cuda_region_workspace(x: TensorView, instance: bool) -> int: ...

@@ -42,6 +42,25 @@ OP_TABLE: dict[str, str] = {
     "cuda_mask_update": (
         "device,stream,mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,ratio"
     ),
+    "cuda_apply_mask": "device,stream,x,mask,channels,out",
+    "cuda_partial_conv_epilogue": "device,stream,y,ratio,new_mask,bias",
+    "cuda_partial_conv_epilogue_backward": (
+        "device,stream,grad,ratio,new_mask,grad_raw,grad_bias,workspace"
+    ),
+    "cuda_region_norm_forward": (
+        "device,stream,x,mask,weight,bias,maps,eps,scale_eps,instance,y,mean,rstd,workspace"
+    ),
+    "cuda_region_norm_backward": (
+        "device,stream,grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias,workspace"
+    ),
+    "cuda_channel_pool": "device,stream,x,pooled,argmax",
+    "cuda_attention_region_norm_maps": "device,stream,grad,x,mask,mean,rstd,grad_maps",
+    "cuda_attention_region_norm_sums": "device,stream,grad,x,mask,maps,mean,rstd,workspace",
+    "cuda_attention_region_norm_input": (
+        "device,stream,grad,x,mask,maps,mean,rstd,grad_pooled,argmax,grad_x,workspace"
+    ),
+    "cuda_workspace": "x,values",
+    "cuda_region_workspace": "x,instance",
 }
 
 # Codes of dtypes: enum DType in csrc/include/inpaint/tensor_view.h.

@@ -43,7 +43,11 @@ CASTS = {
     "static_cast<int32_t>(count)": "pixels of a chunk",
     "static_cast<int32_t>(c)": "a channel: the op refuses more than argmax can name",
     "static_cast<int32_t>(arg)": "likewise",
+    "static_cast<int32_t>(channel)": "likewise",
+    "static_cast<int>(threadIdx.x % kWarp)": "a lane of a warp",
+    "static_cast<int>(16 / sizeof(S))": "elements of a pack",
     "static_cast<unsigned>(blocks < 65535 ? blocks : 65535)": "blocks of a grid, capped",
+    "static_cast<unsigned>(blocks < most ? blocks : most)": "likewise",
 }
 
 

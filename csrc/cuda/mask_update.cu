@@ -1,16 +1,13 @@
 // Window count, ratio and new mask: one thread per output pixel, grid-stride, 64-bit offsets.
-#include <cuda_runtime.h>
-
 #include "../common/half.h"
 #include "../common/window.h"
-#include "../cpu/kernels.h"
-#include "inpaint/status.h"
+#include "../ops/mask_args.h"
+#include "device.h"
 
 namespace inpaint {
 
 namespace {
 
-constexpr int kThreads = 256;
 constexpr int kMaxGroups = 64;  // channel counts travel as kernel arguments
 
 struct Geometry {
@@ -67,56 +64,34 @@ __global__ void mask_update_kernel(const M* __restrict__ mask, M* __restrict__ n
 }
 
 template <class M, class T>
-void launch(const MaskUpdateArgs& a, const Geometry& geometry, cudaStream_t stream) {
+void launch(const MaskUpdateArgs& a, const Geometry& geometry, Launcher& launcher) {
   const int64_t blocks = (geometry.pixels + kThreads - 1) / kThreads;
   const unsigned grid = static_cast<unsigned>(blocks < 65535 ? blocks : 65535);
-  mask_update_kernel<M, T><<<grid, kThreads, 0, stream>>>(static_cast<const M*>(a.mask),
-                                                          static_cast<M*>(a.new_mask),
-                                                          static_cast<T*>(a.ratio), geometry);
+  launcher.run(mask_update_kernel<M, T>, dim3(grid), dim3(kThreads), static_cast<const M*>(a.mask),
+               static_cast<M*>(a.new_mask), static_cast<T*>(a.ratio), geometry);
 }
 
 template <class M>
-void launch_ratio(const MaskUpdateArgs& a, const Geometry& geometry, cudaStream_t stream) {
+void launch_ratio(const MaskUpdateArgs& a, const Geometry& geometry, Launcher& launcher) {
   if (a.ratio_dtype == DType::kFloat64) {
-    launch<M, double>(a, geometry, stream);
+    launch<M, double>(a, geometry, launcher);
   } else {
-    launch<M, float>(a, geometry, stream);
+    launch<M, float>(a, geometry, launcher);
   }
 }
-
-Status check(const char* what, cudaError_t error) {
-  if (error == cudaSuccess) return {};
-  return failure("cuda_mask_update: ", what, ": ", cudaGetErrorString(error));
-}
-
-// The caller's device is current again when this goes out of scope.
-class DeviceGuard {
- public:
-  explicit DeviceGuard(int device) {
-    error_ = cudaGetDevice(&before_);
-    if (error_ == cudaSuccess && device != before_) error_ = cudaSetDevice(device);
-  }
-  ~DeviceGuard() {
-    if (before_ >= 0) static_cast<void>(cudaSetDevice(before_));
-  }
-  DeviceGuard(const DeviceGuard&) = delete;
-  DeviceGuard& operator=(const DeviceGuard&) = delete;
-  cudaError_t error() const { return error_; }
-
- private:
-  int before_ = -1;
-  cudaError_t error_ = cudaSuccess;
-};
 
 }  // namespace
 
-Status launch_mask_update(int32_t device, void* stream, const MaskUpdateArgs& a) {
+Status cuda_mask_update(int32_t device, void* stream, const TensorView& mask,
+                        const Channels& channels, const Window& window, double eps,
+                        const TensorView& new_mask, const TensorView& ratio) {
+  MaskUpdateArgs a;
+  INPAINT_TRY(mask_update_problem(mask, channels, window, eps, new_mask, ratio, &a));
+  if (new_mask.numel() == 0) return {};
   bool uniform = true;
   for (int64_t g = 1; g < a.groups; ++g) uniform = uniform && a.counts[g] == a.counts[0];
   INPAINT_CHECK(uniform || a.groups <= kMaxGroups, "cuda_mask_update: at most ", kMaxGroups,
                 " mask planes of different channel counts, got ", a.groups);
-  const DeviceGuard guard(device);
-  INPAINT_TRY(check("select device", guard.error()));
   Geometry geometry{};
   for (int i = 0; i < 5; ++i) geometry.mask_stride[i] = a.mask_stride[i];
   geometry.pixels = a.n;
@@ -135,15 +110,15 @@ Status launch_mask_update(int32_t device, void* stream, const MaskUpdateArgs& a)
   for (int64_t g = 0; g < named; ++g) geometry.counts[g] = static_cast<float>(a.counts[g]);
   geometry.cells = a.cells;
   geometry.eps = a.eps;
-  const cudaStream_t queue = static_cast<cudaStream_t>(stream);
+  Launcher launcher("cuda_mask_update", device, stream);
   switch (a.mask_dtype) {
-    case DType::kBool: launch_ratio<uint8_t>(a, geometry, queue); break;
-    case DType::kFloat64: launch_ratio<double>(a, geometry, queue); break;
-    case DType::kBFloat16: launch_ratio<BFloat16>(a, geometry, queue); break;
-    case DType::kFloat16: launch_ratio<Float16>(a, geometry, queue); break;
-    default: launch_ratio<float>(a, geometry, queue); break;
+    case DType::kBool: launch_ratio<uint8_t>(a, geometry, launcher); break;
+    case DType::kFloat64: launch_ratio<double>(a, geometry, launcher); break;
+    case DType::kBFloat16: launch_ratio<BFloat16>(a, geometry, launcher); break;
+    case DType::kFloat16: launch_ratio<Float16>(a, geometry, launcher); break;
+    default: launch_ratio<float>(a, geometry, launcher); break;
   }
-  return check("launch", cudaGetLastError());
+  return launcher.status();
 }
 
 }  // namespace inpaint

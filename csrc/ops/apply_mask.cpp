@@ -41,9 +41,8 @@ Status classify_planes(ParallelFor pool, const TensorView& mask, int64_t planes,
 
 }  // namespace
 
-Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& mask,
-                       const Channels& channels, const TensorView& out,
-                       std::vector<uint8_t>* classes, ApplyMaskArgs* args) {
+Status check_apply_mask(const TensorView& x, const TensorView& mask, const Channels& channels,
+                        const TensorView& out, ApplyMaskArgs* args) {
   Dense dense;
   INPAINT_TRY(check_dense("x", x, &dense));
   INPAINT_TRY(check_like("out", out, "x", x));
@@ -76,7 +75,6 @@ Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& 
   } else {
     INPAINT_TRY(check_planes("mask", mask, x, channels.groups, &a.mask_n_stride));
   }
-  a.pool = pool;
   a.x = x.data;
   a.out = out.data;
   a.dtype = x.dtype;
@@ -88,11 +86,20 @@ Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& 
   a.c = dense.c;
   a.s = dense.s;
   a.channels_last = dense.channels_last;
+  return {};
+}
+
+Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                       const Channels& channels, const TensorView& out,
+                       std::vector<uint8_t>* classes, ApplyMaskArgs* args) {
+  INPAINT_TRY(check_apply_mask(x, mask, channels, out, args));
+  ApplyMaskArgs& a = *args;
+  a.pool = pool;
   if (!a.mask_per_element && x.numel() > 0) {
-    const int64_t blocks = (dense.s + kMaskBlock - 1) / kMaskBlock;
+    const int64_t blocks = (a.s + kMaskBlock - 1) / kMaskBlock;
     const int64_t planes = mask.size[0] * channels.groups;
-    if (channels.groups <= kFewPlanes && dense.s > kShortPlane) {
-      INPAINT_TRY(classify_planes(pool, mask, planes, dense.s, classes));
+    if (channels.groups <= kFewPlanes && a.s > kShortPlane) {
+      INPAINT_TRY(classify_planes(pool, mask, planes, a.s, classes));
     } else {
       classes->assign(static_cast<size_t>(planes * blocks), kMixed);
     }

@@ -1,35 +1,11 @@
 #include <new>
 
+#include "region_checks.h"
 #include "region_norm.h"
 
 namespace inpaint {
 
 namespace {
-
-Status check_map(const char* name, const TensorView& t, const TensorView& x, int64_t planes) {
-  int64_t stride = 0;
-  INPAINT_TRY(check_dtype(name, t, compute_dtype(x.dtype)));
-  INPAINT_TRY(check_planes(name, t, x, planes, &stride));
-  INPAINT_CHECK(t.size[0] == x.size[0], name, ": expected batch ", x.size[0], ", got ",
-                shape_text(t));
-  return {};
-}
-
-Status check_argmax(const TensorView& argmax, const TensorView& x) {
-  int64_t stride = 0;
-  INPAINT_TRY(check_dtype("argmax", argmax, DType::kInt32));
-  INPAINT_TRY(check_planes("argmax", argmax, x, 1, &stride));
-  INPAINT_CHECK(argmax.size[0] == x.size[0], "argmax: expected batch ", x.size[0], ", got ",
-                shape_text(argmax));
-  return {};
-}
-
-Status check_moments(const TensorView& mean, const TensorView& rstd, int64_t c) {
-  INPAINT_TRY(check_dtype("mean", mean, DType::kFloat64));
-  INPAINT_TRY(check_dtype("rstd", rstd, DType::kFloat64));
-  INPAINT_TRY(check_shape("mean", mean, {1, 2, c}));
-  return check_shape("rstd", rstd, {1, 2, c});
-}
 
 // Entry i of tables 0 mean, 1 rstd, 2 what the mean lost by rounding, as a shift of the normalized
 // value.
@@ -84,7 +60,7 @@ Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, cons
   INPAINT_TRY(region_args(pool, x, mask, &store, &a));
   INPAINT_TRY(check_map("maps", maps, x, 2));
   INPAINT_TRY(check_like("y", y, "x", x));
-  INPAINT_TRY(check_moments(mean, rstd, a.c));
+  INPAINT_TRY(check_statistics(mean, rstd, 1, a.c));
   if (x.numel() == 0) return {};
   double* means = static_cast<double*>(mean.data);
   double* rstds = static_cast<double*>(rstd.data);
@@ -115,7 +91,7 @@ Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& g
   INPAINT_TRY(check_like("grad", grad, "x", x));
   INPAINT_TRY(check_map("maps", maps, x, 2));
   INPAINT_TRY(check_map("grad_maps", grad_maps, x, 2));
-  INPAINT_TRY(check_moments(mean, rstd, a.c));
+  INPAINT_TRY(check_statistics(mean, rstd, 1, a.c));
   INPAINT_TRY(check_dtype("sums", sums, DType::kFloat64));
   INPAINT_TRY(check_shape("sums", sums, {2, 2, a.c}));
   if (x.numel() == 0) return {};
@@ -160,7 +136,7 @@ Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& 
   INPAINT_TRY(check_map("maps", maps, x, 2));
   INPAINT_TRY(check_map("grad_pooled", grad_pooled, x, 2));
   INPAINT_TRY(check_argmax(argmax, x));
-  INPAINT_TRY(check_moments(mean, rstd, a.c));
+  INPAINT_TRY(check_statistics(mean, rstd, 1, a.c));
   INPAINT_TRY(check_dtype("sums", sums, DType::kFloat64));
   INPAINT_TRY(check_shape("sums", sums, {2, 2, a.c}));
   if (x.numel() == 0) return {};

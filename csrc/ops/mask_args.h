@@ -9,12 +9,21 @@
 
 namespace inpaint {
 
+// Checks and fills all that needs no look at the mask's values.
+Status check_apply_mask(const TensorView& x, const TensorView& mask, const Channels& channels,
+                        const TensorView& out, ApplyMaskArgs* args);
+
 // Checks and fills `args`; `classes` is memory that they point to.
 Status apply_mask_args(ParallelFor pool, const TensorView& x, const TensorView& mask,
                        const Channels& channels, const TensorView& out,
                        std::vector<uint8_t>* classes, ApplyMaskArgs* args);
 
-// Likewise; nothing is to be done if the mask's batch is empty.
+// Checks and fills all but the memory that the CPU's kernel works in.
+Status mask_update_problem(const TensorView& mask, const Channels& channels, const Window& window,
+                           double eps, const TensorView& new_mask, const TensorView& ratio,
+                           MaskUpdateArgs* args);
+
+// That too; nothing is to be done if the mask's batch is empty.
 Status mask_update_args(ParallelFor pool, const TensorView& mask, const Channels& channels,
                         const Window& window, double eps, const TensorView& new_mask,
                         const TensorView& ratio, std::unique_ptr<char[]>* workspace,

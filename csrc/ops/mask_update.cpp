@@ -6,7 +6,6 @@ namespace inpaint {
 
 namespace {
 
-// Checks shared by both devices.
 Status check_mask_update(const TensorView& mask, const Channels& channels, const Window& window,
                          const TensorView& new_mask, const TensorView& ratio,
                          int64_t out[kMaxSpatial]) {
@@ -71,19 +70,26 @@ MaskUpdateArgs align(const TensorView& mask, const Channels& channels, const Win
 
 }  // namespace
 
+Status mask_update_problem(const TensorView& mask, const Channels& channels, const Window& window,
+                           double eps, const TensorView& new_mask, const TensorView& ratio,
+                           MaskUpdateArgs* args) {
+  int64_t out[kMaxSpatial];
+  INPAINT_TRY(check_mask_update(mask, channels, window, new_mask, ratio, out));
+  *args = align(mask, channels, window, out);
+  args->eps = eps;
+  args->new_mask = new_mask.data;
+  args->ratio = ratio.data;
+  args->ratio_dtype = ratio.dtype;
+  return {};
+}
+
 Status mask_update_args(ParallelFor pool, const TensorView& mask, const Channels& channels,
                         const Window& window, double eps, const TensorView& new_mask,
                         const TensorView& ratio, std::unique_ptr<char[]>* workspace,
                         MaskUpdateArgs* args) {
-  int64_t out[kMaxSpatial];
-  INPAINT_TRY(check_mask_update(mask, channels, window, new_mask, ratio, out));
+  INPAINT_TRY(mask_update_problem(mask, channels, window, eps, new_mask, ratio, args));
   MaskUpdateArgs& a = *args;
-  a = align(mask, channels, window, out);
   a.pool = pool;
-  a.eps = eps;
-  a.new_mask = new_mask.data;
-  a.ratio = ratio.data;
-  a.ratio_dtype = ratio.dtype;
   const int64_t bytes = dtype_size(ratio.dtype);
   const int64_t width = a.size[2] + 2 * a.padding[2];
   const int64_t plane = a.groups > 1 ? a.n * a.size[0] * a.size[1] * a.size[2] * bytes : 0;
@@ -105,31 +111,6 @@ Status mask_update(ParallelFor pool, const TensorView& mask, const Channels& cha
   std::unique_ptr<char[]> workspace;
   INPAINT_TRY(mask_update_args(pool, mask, channels, window, eps, new_mask, ratio, &workspace, &a));
   return mask.size[0] == 0 ? Status{} : pool_status(cpu_kernels().mask_update(a));
-}
-
-#if defined(INPAINT_WITH_CUDA)
-Status launch_mask_update(int32_t device, void* stream, const MaskUpdateArgs& args);
-#endif
-
-Status cuda_mask_update(int32_t device, void* stream, const TensorView& mask,
-                        const Channels& channels, const Window& window, double eps,
-                        const TensorView& new_mask, const TensorView& ratio) {
-  int64_t out[kMaxSpatial];
-  INPAINT_TRY(check_mask_update(mask, channels, window, new_mask, ratio, out));
-#if defined(INPAINT_WITH_CUDA)
-  MaskUpdateArgs a = align(mask, channels, window, out);
-  a.eps = eps;
-  a.new_mask = new_mask.data;
-  a.ratio = ratio.data;
-  a.ratio_dtype = ratio.dtype;
-  if (new_mask.numel() == 0) return {};
-  return launch_mask_update(device, stream, a);
-#else
-  static_cast<void>(device);
-  static_cast<void>(stream);
-  static_cast<void>(eps);
-  return failure("cuda_mask_update: CUDA was not built");
-#endif
 }
 
 }  // namespace inpaint

@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "mask_args.h"
+#include "partial_conv_args.h"
 #include "values.h"
 
 namespace inpaint {
@@ -27,6 +28,8 @@ bool counts_are_one(const Channels& counts) {
   return true;
 }
 
+}  // namespace
+
 Status epilogue_args(const char* name, const TensorView& y, const TensorView& ratio,
                      const TensorView& new_mask, EpilogueArgs* a) {
   Dense dense;
@@ -44,8 +47,6 @@ Status epilogue_args(const char* name, const TensorView& y, const TensorView& ra
   a->channels_last = dense.channels_last;
   return {};
 }
-
-}  // namespace
 
 Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const TensorView& mask,
                              const Channels& channels, const Channels& counts, const Window& window,

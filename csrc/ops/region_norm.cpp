@@ -5,6 +5,8 @@
 #include <cstring>
 #include <new>
 
+#include "region_checks.h"
+
 namespace inpaint {
 
 namespace {
@@ -144,23 +146,6 @@ void channel_moments(const RegionNormArgs& args, const RegionStore& store,
     }
   }
 }
-
-namespace {
-
-Status check_statistics(const TensorView& mean, const TensorView& rstd, int64_t groups, int64_t c) {
-  INPAINT_TRY(check_dtype("mean", mean, DType::kFloat64));
-  INPAINT_TRY(check_dtype("rstd", rstd, DType::kFloat64));
-  INPAINT_TRY(check_shape("mean", mean, {groups, 2, c}));
-  return check_shape("rstd", rstd, {groups, 2, c});
-}
-
-Status check_affine(const char* name, const TensorView& t, const TensorView& x) {
-  if (!t.defined()) return {};
-  INPAINT_TRY(check_dtype(name, t, compute_dtype(x.dtype)));
-  return check_shape(name, t, {2, x.size[1]});
-}
-
-}  // namespace
 
 Status region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
                            const TensorView& weight, const TensorView& bias, double eps,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -26,3 +28,10 @@ def dense(x: Tensor) -> Tensor:
 def like(x: Tensor, other: Tensor) -> Tensor:
     """``x`` in the memory order of ``other``, which is dense."""
     return x.contiguous(memory_format=order(other))
+
+
+def native_planes(mask: Tensor, x: Tensor, channels: Sequence[int]) -> Tensor:
+    """The planes in the order that the kernel reads: as x if x has a plane for each channel."""
+    if len(channels) == x.shape[1] > 1:
+        return mask.contiguous(memory_format=order(x))
+    return mask if mask.is_contiguous() else mask.contiguous()

@@ -32,7 +32,22 @@ inline constexpr std::string_view kOpTable =
     "attention_region_norm_backward_input(grad,x,mask,maps,mean,rstd,sums,grad_pooled,argmax,"
     "grad_x);"
     "cuda_mask_update(device,stream,mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,"
-    "ratio);";
+    "ratio);"
+    "cuda_apply_mask(device,stream,x,mask,channels,out);"
+    "cuda_partial_conv_epilogue(device,stream,y,ratio,new_mask,bias);"
+    "cuda_partial_conv_epilogue_backward(device,stream,grad,ratio,new_mask,grad_raw,"
+    "grad_bias,workspace);"
+    "cuda_region_norm_forward(device,stream,x,mask,weight,bias,maps,eps,scale_eps,instance,y,"
+    "mean,rstd,workspace);"
+    "cuda_region_norm_backward(device,stream,grad,x,mask,weight,mean,rstd,instance,grad_x,"
+    "grad_weight,grad_bias,workspace);"
+    "cuda_channel_pool(device,stream,x,pooled,argmax);"
+    "cuda_attention_region_norm_maps(device,stream,grad,x,mask,mean,rstd,grad_maps);"
+    "cuda_attention_region_norm_sums(device,stream,grad,x,mask,maps,mean,rstd,workspace);"
+    "cuda_attention_region_norm_input(device,stream,grad,x,mask,maps,mean,rstd,grad_pooled,"
+    "argmax,grad_x,workspace);"
+    "cuda_workspace(x,values);"
+    "cuda_region_workspace(x,instance);";
 
 // FNV-1a, 64 bits.
 constexpr uint64_t hash_text(std::string_view text) {
@@ -145,5 +160,57 @@ Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& 
 Status cuda_mask_update(int32_t device, void* stream, const TensorView& mask,
                         const Channels& channels, const Window& window, double eps,
                         const TensorView& new_mask, const TensorView& ratio);
+
+Status cuda_apply_mask(int32_t device, void* stream, const TensorView& x, const TensorView& mask,
+                       const Channels& channels, const TensorView& out);
+
+Status cuda_partial_conv_epilogue(int32_t device, void* stream, const TensorView& y,
+                                  const TensorView& ratio, const TensorView& new_mask,
+                                  const TensorView& bias);
+
+// Reductions take memory for partial values: float32, of as many numbers as cuda_workspace or
+// cuda_region_workspace say.
+Status cuda_workspace(const TensorView& x, int64_t values, int64_t* count);
+Status cuda_region_workspace(const TensorView& x, bool instance, int64_t* count);
+
+Status cuda_partial_conv_epilogue_backward(int32_t device, void* stream, const TensorView& grad,
+                                           const TensorView& ratio, const TensorView& new_mask,
+                                           const TensorView& grad_raw, const TensorView& grad_bias,
+                                           const TensorView& workspace);
+
+// mask: float32 planes. maps: gamma and beta per pixel (the attention form), or undefined.
+Status cuda_region_norm_forward(int32_t device, void* stream, const TensorView& x,
+                                const TensorView& mask, const TensorView& weight,
+                                const TensorView& bias, const TensorView& maps, double eps,
+                                bool scale_eps, bool instance, const TensorView& y,
+                                const TensorView& mean, const TensorView& rstd,
+                                const TensorView& workspace);
+
+Status cuda_region_norm_backward(int32_t device, void* stream, const TensorView& grad,
+                                 const TensorView& x, const TensorView& mask,
+                                 const TensorView& weight, const TensorView& mean,
+                                 const TensorView& rstd, bool instance, const TensorView& grad_x,
+                                 const TensorView& grad_weight, const TensorView& grad_bias,
+                                 const TensorView& workspace);
+
+Status cuda_channel_pool(int32_t device, void* stream, const TensorView& x,
+                         const TensorView& pooled, const TensorView& argmax);
+
+// The backward of the attention form: gradients of gamma and beta; then sums by region, left in the
+// workspace; then, from the same workspace, the gradient of x.
+Status cuda_attention_region_norm_maps(int32_t device, void* stream, const TensorView& grad,
+                                       const TensorView& x, const TensorView& mask,
+                                       const TensorView& mean, const TensorView& rstd,
+                                       const TensorView& grad_maps);
+Status cuda_attention_region_norm_sums(int32_t device, void* stream, const TensorView& grad,
+                                       const TensorView& x, const TensorView& mask,
+                                       const TensorView& maps, const TensorView& mean,
+                                       const TensorView& rstd, const TensorView& workspace);
+Status cuda_attention_region_norm_input(int32_t device, void* stream, const TensorView& grad,
+                                        const TensorView& x, const TensorView& mask,
+                                        const TensorView& maps, const TensorView& mean,
+                                        const TensorView& rstd, const TensorView& grad_pooled,
+                                        const TensorView& argmax, const TensorView& grad_x,
+                                        const TensorView& workspace);
 
 }  // namespace inpaint

@@ -8,14 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import core
-from ..layout import dense, order
-
-
-def native_planes(mask: Tensor, x: Tensor, channels: Sequence[int]) -> Tensor:
-    """The planes in the order that the kernel reads: as x if x has a plane for each channel."""
-    if len(channels) == x.shape[1] > 1:
-        return mask.contiguous(memory_format=order(x))
-    return mask if mask.is_contiguous() else mask.contiguous()
+from ..layout import dense, native_planes
 
 
 def apply_mask_into(x: Tensor, mask: Tensor, channels: Sequence[int], out: Tensor) -> Tensor:

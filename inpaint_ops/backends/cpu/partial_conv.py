@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ... import core
 from ..convolution import convolution_backward
-from ..layout import dense, like
+from ..layout import dense, like, native_planes
 from ..precision import compute_dtype
 from ..window import output_size
 from . import scratch
-from .apply_mask import apply_mask_in_place, apply_mask_into, native_planes
+from .apply_mask import apply_mask_in_place, apply_mask_into
 from .convolution import convolution
 from .mask_update import empty_planes, mask_update
 

@@ -6,10 +6,27 @@ import torch
 from torch import Tensor
 
 from ... import core
+from .apply_mask import apply_mask
+from .attention_region_norm import (
+    attention_region_norm_backward,
+    attention_region_norm_forward,
+)
 from .mask_update import mask_update
+from .partial_conv import partial_conv_backward, partial_conv_forward
+from .region_norm import region_norm_backward, region_norm_forward
 
 NAME = "cuda"
-OPS = {"mask_update": mask_update}
+OPS = {
+    "mask_update": mask_update,
+    "apply_mask": apply_mask,
+    "partial_conv_forward": partial_conv_forward,
+    "partial_conv_backward": partial_conv_backward,
+    "region_norm_forward": region_norm_forward,
+    "region_norm_backward": region_norm_backward,
+    "attention_region_norm_forward": attention_region_norm_forward,
+    "attention_region_norm_backward": attention_region_norm_backward,
+}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def unavailable() -> str | None:
@@ -28,11 +45,10 @@ def unavailable() -> str | None:
 
 
 def unsupported(op: str, tensor: Tensor) -> str | None:
-    """The ops and dtypes that have a kernel."""
-    if op not in OPS:
-        return f"has no kernel for {op}"
+    """The dtypes that have a kernel; masks may be bool and float64 too."""
     if tensor.device.type != "cuda":
         return f"runs on NVIDIA GPUs only, not on {tensor.device.type}"
-    if tensor.dtype not in (torch.bool, torch.float32, torch.float64):
-        return f"{tensor.dtype} is not one of torch.bool, torch.float32, torch.float64"
+    allowed = (*DTYPES, torch.bool, torch.float64) if op == "mask_update" else DTYPES
+    if tensor.dtype not in allowed:
+        return f"{tensor.dtype} is not one of {', '.join(map(str, allowed))}"
     return None

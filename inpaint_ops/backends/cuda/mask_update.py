@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ... import core
 from ..window import output_size
+from .launch import where
 
 
 def mask_update(
@@ -27,7 +28,7 @@ def mask_update(
     new_mask = torch.empty(size, dtype=mask.dtype, device=mask.device)
     ratio = torch.empty(size, dtype=dtype, device=mask.device)
     core.load().cuda_mask_update(
-        mask.device.index, torch.cuda.current_stream(mask.device).cuda_stream, core.view(mask),
+        *where(mask), core.view(mask),
         channels, kernel_size, stride, padding, dilation, eps, core.view(new_mask),
         core.view(ratio),
     )  # fmt: skip

@@ -1,0 +1,62 @@
+#include "region_checks.h"
+
+namespace inpaint {
+
+Status check_map(const char* name, const TensorView& t, const TensorView& x, int64_t planes) {
+  int64_t stride = 0;
+  INPAINT_TRY(check_dtype(name, t, compute_dtype(x.dtype)));
+  INPAINT_TRY(check_planes(name, t, x, planes, &stride));
+  INPAINT_CHECK(t.size[0] == x.size[0], name, ": expected batch ", x.size[0], ", got ",
+                shape_text(t));
+  return {};
+}
+
+Status check_argmax(const TensorView& argmax, const TensorView& x) {
+  int64_t stride = 0;
+  INPAINT_TRY(check_dtype("argmax", argmax, DType::kInt32));
+  INPAINT_TRY(check_planes("argmax", argmax, x, 1, &stride));
+  INPAINT_CHECK(argmax.size[0] == x.size[0], "argmax: expected batch ", x.size[0], ", got ",
+                shape_text(argmax));
+  return {};
+}
+
+Status check_statistics(const TensorView& mean, const TensorView& rstd, int64_t groups, int64_t c) {
+  INPAINT_TRY(check_dtype("mean", mean, DType::kFloat64));
+  INPAINT_TRY(check_dtype("rstd", rstd, DType::kFloat64));
+  INPAINT_TRY(check_shape("mean", mean, {groups, 2, c}));
+  return check_shape("rstd", rstd, {groups, 2, c});
+}
+
+Status check_affine(const char* name, const TensorView& t, const TensorView& x) {
+  if (!t.defined()) return {};
+  INPAINT_TRY(check_dtype(name, t, compute_dtype(x.dtype)));
+  return check_shape(name, t, {2, x.size[1]});
+}
+
+Status check_region_call(RegionCall* call) {
+  RegionCall& a = *call;
+  Dense dense;
+  INPAINT_TRY(check_dense("x", a.x, &dense));
+  INPAINT_TRY(check_dtype("mask", a.mask, DType::kFloat32));
+  INPAINT_TRY(check_planes("mask", a.mask, a.x, 1, &a.mask_n_stride));
+  INPAINT_TRY(check_statistics(a.mean, a.rstd, a.instance ? dense.n : 1, dense.c));
+  INPAINT_TRY(check_affine("weight", a.weight, a.x));
+  INPAINT_TRY(check_affine("bias", a.bias, a.x));
+  INPAINT_TRY(check_affine("grad_weight", a.grad_weight, a.x));
+  INPAINT_TRY(check_affine("grad_bias", a.grad_bias, a.x));
+  if (a.out.defined()) INPAINT_TRY(check_like("out", a.out, "x", a.x));
+  if (a.grad.defined()) INPAINT_TRY(check_like("grad", a.grad, "x", a.x));
+  if (a.maps.defined()) INPAINT_TRY(check_map("maps", a.maps, a.x, 2));
+  if (a.grad_maps.defined()) INPAINT_TRY(check_map("grad_maps", a.grad_maps, a.x, 2));
+  if (a.grad_pooled.defined()) {
+    INPAINT_TRY(check_map("grad_pooled", a.grad_pooled, a.x, 2));
+    INPAINT_TRY(check_argmax(a.argmax, a.x));
+  }
+  a.n = dense.n;
+  a.c = dense.c;
+  a.s = dense.s;
+  a.channels_last = dense.channels_last;
+  return {};
+}
+
+}  // namespace inpaint
