@@ -19,7 +19,7 @@ BUDGETED = ("sm_80", "sm_90", "sm_100")
 # A multiprocessor of these has 65,536 registers and at least 164 KiB of shared memory. Blocks have
 # 256 threads: with 64 registers four of them are resident, and half the threads that there could be
 # hide the latency of memory. Reductions keep their sums in registers and get two blocks; so do the
-# mask update, which is small, and region normalization, which holds eight elements with their tables.
+# mask update, which is small, and region normalization, with eight elements and their tables.
 REGISTERS = {"reduce_units": 128, "mask_update_kernel": 128, "Apply": 128}
 OTHERS = 64
 SHARED = 25 * 1024  # bytes: reduce_units in channels-last order, twelve values of two channels
