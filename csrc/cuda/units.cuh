@@ -144,7 +144,7 @@ struct UnitThread {
 
 // Body: run<kChannelsLast, kWidth>(units, shared) with kValues values at most.
 template <class Body, bool kChannelsLast, int kWidth>
-__global__ void __launch_bounds__(kThreads) reduce_units(const Units units, const Body body) {
+__global__ void __launch_bounds__(kThreads, 2) reduce_units(const Units units, const Body body) {
   __shared__ float shared[UnitThread<kChannelsLast, kWidth>::shared_size(Body::kValues)];
   body.template run<kChannelsLast, kWidth>(units, shared);
 }
