@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inpaint_ops import ChannelMask, core
+from inpaint_ops import ChannelMask, core, region_norm
 from inpaint_ops.backends import dispatch
 from inpaint_ops.backends.cpu import scratch
 
@@ -303,6 +303,23 @@ class Plain:
         mask[:, :, : h // 2, : w // 2] = 0
         mask[:, :, -1, -1] = 1
         return mask
+
+    @classmethod
+    def nan_stays_in_its_region(cls, channels: int, kept: int, order: torch.memory_format) -> None:
+        """With NaN in the other region, a region's values and gradients are what they were."""
+        mask = cls.blobs(2, 1, 9, 11).float()
+        clean = torch.randn(2, channels, 9, 11).to(memory_format=order)
+        inside = (mask == 1 - kept).expand_as(clean)  # row 0 belongs to the valid pixels
+        affine, grad = torch.randn(2, 2, channels), torch.randn(clean.shape)
+        results = []
+        for x in (clean, torch.where(inside, clean, torch.nan)):
+            leaves = [t.detach().clone().requires_grad_() for t in (x, *affine)]
+            y = region_norm(leaves[0], mask, *leaves[1:])
+            results.append([y, *torch.autograd.grad(y, leaves, grad)])
+        for a, b in zip(results[0][:2], results[1][:2], strict=True):
+            assert torch.equal(a[inside], b[inside])
+        for a, b in zip(results[0][2:], results[1][2:], strict=True):
+            assert torch.equal(a[kept], b[kept])
 
 
 @pytest.fixture(scope="session")

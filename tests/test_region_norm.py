@@ -321,3 +321,14 @@ def test_bool_masks_made_of_other_bytes(plain: Any, backend: str) -> None:
     odd = (mask.to(torch.uint8) * 255).view(torch.bool)
     with use_backend(backend):
         plain.close(region_norm(x, odd), plain.region_norm(x, mask), 128)
+
+
+@pytest.mark.parametrize("channels", [5, 40])
+@pytest.mark.parametrize("kept", [0, 1], ids=["valid", "hole"])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_nan_in_one_region_stays_there(
+    plain: Any, backend: str, channels: int, kept: int, order: torch.memory_format
+) -> None:
+    with use_backend(backend):
+        plain.nan_stays_in_its_region(channels, kept, order)

@@ -215,8 +215,11 @@ struct UnitSums {
           float d[2], normalized = 0.0f, gain = 0.0f;
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
+            // Statistics of a region that the pixel is not in are not looked at: they may be NaN.
+            d[r] = 0.0f;
+            if (w.of[r] == 0.0f) continue;
             const int64_t i = tables.at(group, r, channel);
-            d[r] = w.of[r] == 0.0f ? 0.0f : value - tables.get(kMean, i) - tables.get(kLost, i);
+            d[r] = value - tables.get(kMean, i) - tables.get(kLost, i);
             normalized += w.of[r] * d[r] * tables.get(kRstd, i);
             gain += w.of[r] * tables.get(kGain, i);
           }
@@ -224,6 +227,7 @@ struct UnitSums {
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
             const float wr = w.of[r], through = wr * g * gain;
+            if (wr == 0.0f) continue;
             sums[r * kSumsOfRegion + kSumU][ch] += through;
             sums[r * kSumsOfRegion + kSumUD][ch] += through * d[r];
             sums[r * kSumsOfRegion + kSumWWD][ch] += wr * wr * d[r];

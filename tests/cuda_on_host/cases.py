@@ -159,6 +159,13 @@ def test_region_normalization(
     _compare(plain, found[1:], wanted[1:], length)
 
 
+@layouts
+@pytest.mark.parametrize("channels", [5, 40])
+@pytest.mark.parametrize("kept", [0, 1], ids=["valid", "hole"])
+def test_nan_in_one_region_stays_there(plain: Any, layout: str, channels: int, kept: int) -> None:
+    plain.nan_stays_in_its_region(channels, kept, LAYOUTS[layout])
+
+
 @dtypes
 @layouts
 @sizes

@@ -68,11 +68,14 @@ def region_statistics(
 
 
 def normalize(x: Tensor, mask: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-    """Each pixel normalized by the statistics of its region, in the compute dtype."""
+    """Each pixel normalized by the statistics of its region, in the compute dtype.
+
+    Those of the other region are selected away: they may be NaN.
+    """
     wide = x.to(compute_dtype(x.dtype))
     parts = [
-        _deviation(wide, weight, _row(mean, r, x)) * _row(rstd, r, x)
-        for r, weight in enumerate(_regions(x, mask))
+        _deviation(wide, w, _row(mean, r, x)) * torch.where(w == 0, 0.0, _row(rstd, r, x))
+        for r, w in enumerate(_regions(x, mask))
     ]
     return parts[0] + parts[1]
 
@@ -133,7 +136,8 @@ def region_norm_backward(
     regions = _regions(x, mask)
     normalized = normalize(x, mask, mean, rstd)
     axes = _axes(x, False)
-    grad_weight = torch.stack([(wide * normalized * w).sum(axes) for w in regions])
+    products = wide * normalized
+    grad_weight = torch.stack([torch.where(w == 0, 0.0, products * w).sum(axes) for w in regions])
     grad_bias = torch.stack([(wide * w).sum(axes) for w in regions])
     gain = _affine(weight, regions, x)
     inner = wide if gain is None else wide * gain
