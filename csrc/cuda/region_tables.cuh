@@ -59,6 +59,11 @@ struct Shares {
   __device__ __forceinline__ int region() const { return of[0] == 0.0f ? 1 : 0; }
 };
 
+// A row of an elementwise pass.
+struct RowIndex {
+  int64_t n, outer;  // the channel, or the pixel
+};
+
 // Everything a kernel asks about the problem.
 struct RegionProblem {
   const float* mask;  // (n or 1, s)
