@@ -224,6 +224,30 @@ def test_one_to_three_axes(dtype: torch.dtype, module: Callable[..., nn.Module])
 # Region normalization ---------------------------------------------------------------------------
 
 
+def _norm_no_worse(
+    ours: nn.Module, theirs: nn.Module, exact: nn.Module, x: Tensor, mask: Tensor | None
+) -> None:
+    """A module of ours, the published one, and ours in float64, all with the parameters of ours."""
+    for net in (theirs.to(x.dtype), exact.double()):
+        net.load_state_dict(ours.state_dict())
+    wide = x.detach().double().requires_grad_()
+    with use_backend("reference"):
+        truth = exact(wide, *([] if mask is None else [mask.double()]))
+    given = [] if mask is None else [mask.to(x.dtype)]
+    with use_backend("cpu"):
+        y = ours(x, *given)
+    other = theirs(x, *given)
+    assert y.dtype == x.dtype
+    _no_worse(y, other, truth)
+    grad = torch.randn_like(truth).to(x.dtype)
+    gradients = (
+        _gradients(result, grad, [leaf, *net.parameters()])
+        for result, leaf, net in ((y, x, ours), (other, x, theirs), (truth, wide, exact))
+    )
+    for found, own, wanted in zip(*gradients, strict=True):
+        _no_worse(found, own, wanted)
+
+
 @half
 @layouts
 @pytest.mark.parametrize("kind", ["blobs", "valid", "hole"])
@@ -232,28 +256,11 @@ def test_basic_region_normalization(
     plain: Any, dtype: torch.dtype, layout: str, kind: str, mean: float
 ) -> None:
     x = (torch.randn(N, C, H, W) + mean).to(dtype, memory_format=LAYOUTS[layout]).requires_grad_()
-    hole = 1 - _mask(plain, kind)
-    ours, theirs, exact = RN_B(C), MaskedRegionNorm(C), RN_B(C)
+    ours = RN_B(C)
     for parameter in ours.parameters():
         nn.init.normal_(parameter)
-    ours.to(dtype)
-    for net in (theirs.to(dtype), exact.double()):
-        net.load_state_dict(ours.state_dict())
-    wide = x.detach().double().requires_grad_()
-    with use_backend("reference"):
-        truth = exact(wide, hole)
-    with use_backend("cpu"):
-        y = ours(x, hole.to(dtype))
-    other = theirs(x, hole.to(dtype))
-    assert y.dtype == dtype
-    _no_worse(y, other, truth.detach())
-    grad = torch.randn_like(truth).to(dtype)
-    found = _gradients(y, grad, [x, *ours.parameters()])
-    own = _gradients(other, grad, [x, *theirs.parameters()])
-    for a, b, t in zip(
-        found, own, _gradients(truth, grad, [wide, *exact.parameters()]), strict=True
-    ):
-        _no_worse(a, b, t)
+    hole = 1 - _mask(plain, kind)
+    _norm_no_worse(ours.to(dtype), MaskedRegionNorm(C), RN_B(C), x, hole)
 
 
 @half
@@ -265,24 +272,7 @@ def test_learned_region_normalization(dtype: torch.dtype, layout: str) -> None:
         # Far from the threshold on either side, so that rounding moves no pixel across it.
         ours.sa.conv1.weight.zero_()[0, 0, 3, 3] = 40
         ours.sa.conv1.weight[0, 1, 3, 3] = -8
-    ours.to(dtype)
-    theirs, exact = AttentionRegionNorm(C).to(dtype), RN_L(C).double()
-    for net in (theirs, exact):
-        net.load_state_dict(ours.state_dict())
-    wide = x.detach().double().requires_grad_()
-    with use_backend("reference"):
-        truth = exact(wide)
-    with use_backend("cpu"):
-        y = ours(x)
-    other = theirs(x)
-    _no_worse(y, other, truth.detach())
-    grad = torch.randn_like(truth).to(dtype)
-    found = _gradients(y, grad, [x, *ours.parameters()])
-    own = _gradients(other, grad, [x, *theirs.parameters()])
-    for a, b, t in zip(
-        found, own, _gradients(truth, grad, [wide, *exact.parameters()]), strict=True
-    ):
-        _no_worse(a, b, t)
+    _norm_no_worse(ours.to(dtype), AttentionRegionNorm(C), RN_L(C), x, None)
 
 
 @half

@@ -132,11 +132,7 @@ struct MapGradients {
 Status cuda_channel_pool(int32_t device, void* stream, const TensorView& x,
                          const TensorView& pooled, const TensorView& argmax) {
   Dense dense;
-  INPAINT_TRY(check_dense("x", x, &dense));
-  INPAINT_TRY(check_map("pooled", pooled, x, 2));
-  INPAINT_TRY(check_argmax(argmax, x));
-  INPAINT_CHECK(dense.c <= INT32_MAX, "x ", shape_text(x),
-                ": more channels than argmax, of int32, can name");
+  INPAINT_TRY(check_channel_pool(x, pooled, argmax, &dense));
   if (x.numel() == 0) return {};
   Launcher launcher("cuda_channel_pool", device, stream);
   const Rows rows{dense.n, dense.c, dense.s, dense.channels_last};

@@ -58,6 +58,6 @@ inline unsigned grid_size(int64_t blocks, int64_t most = 65535) {
   return static_cast<unsigned>(blocks < most ? blocks : most);
 }
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+__host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace inpaint

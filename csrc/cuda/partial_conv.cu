@@ -161,11 +161,7 @@ Status cuda_partial_conv_epilogue(int32_t device, void* stream, const TensorView
                                   const TensorView& ratio, const TensorView& new_mask,
                                   const TensorView& bias) {
   EpilogueArgs a{};
-  INPAINT_TRY(epilogue_args("y", y, ratio, new_mask, &a));
-  if (bias.defined()) {
-    INPAINT_TRY(check_dtype("bias", bias, y.dtype));
-    INPAINT_TRY(check_shape("bias", bias, {a.c}));
-  }
+  INPAINT_TRY(epilogue_args("y", y, ratio, new_mask, "bias", bias, &a));
   if (y.numel() == 0) return {};
   a.y = y.data;
   a.bias = bias.data;
@@ -180,12 +176,8 @@ Status cuda_partial_conv_epilogue_backward(int32_t device, void* stream, const T
                                            const TensorView& grad_raw, const TensorView& grad_bias,
                                            const TensorView& workspace) {
   EpilogueArgs a{};
-  INPAINT_TRY(epilogue_args("grad", grad, ratio, new_mask, &a));
+  INPAINT_TRY(epilogue_args("grad", grad, ratio, new_mask, "grad_bias", grad_bias, &a));
   INPAINT_TRY(check_like("grad_raw", grad_raw, "grad", grad));
-  if (grad_bias.defined()) {
-    INPAINT_TRY(check_dtype("grad_bias", grad_bias, grad.dtype));
-    INPAINT_TRY(check_shape("grad_bias", grad_bias, {a.c}));
-  }
   const Units units = make_units({a.n, a.c, a.s, a.channels_last});
   INPAINT_TRY(check_workspace(workspace, grad_bias.defined() ? units.rows() * a.c : 0));
   if (grad.numel() == 0) return {};  // the caller cleared the gradient of the bias

@@ -48,7 +48,7 @@ struct UnitThread {
   // Runs body(thread) for every unit that this warp or block has to sum.
   template <class Body>
   __device__ __forceinline__ static void for_units(const Units& u, const Body& body) {
-    const int64_t stretches = ceil_div_device(u.c, kChannelsLast ? kLanes * kWidth : 1);
+    const int64_t stretches = ceil_div(u.c, kChannelsLast ? kLanes * kWidth : 1);
     const int64_t first = kChannelsLast ? static_cast<int64_t>(blockIdx.x)
                                         : static_cast<int64_t>(blockIdx.x) * kLayers + threadIdx.y;
     const int64_t step = static_cast<int64_t>(gridDim.x) * (kChannelsLast ? 1 : kLayers);
@@ -96,7 +96,7 @@ struct UnitThread {
     }
   }
 
-  // The sums into rows of `partials`: (rows, kStride values, C), from value `offset` on.
+  // The sums into rows of `partials`: (rows, stride values, C), from value `offset` on.
   template <int kValues>
   __device__ __forceinline__ void sum_and_write(const Units& u, float (&values)[kValues][kChannels],
                                                 float* shared, float* partials, int stride,
@@ -122,9 +122,6 @@ struct UnitThread {
   }
 
  private:
-  __device__ __forceinline__ static int64_t ceil_div_device(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-  }
   template <int kValues>
   __device__ __forceinline__ static void put(const float (&values)[kValues][kChannels],
                                              float* shared) {

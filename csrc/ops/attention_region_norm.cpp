@@ -32,11 +32,7 @@ void normalizer_tables(const double* mean, const double* rstd, Tables* tables,
 Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& pooled,
                     const TensorView& argmax) {
   Dense dense;
-  INPAINT_TRY(check_dense("x", x, &dense));
-  INPAINT_TRY(check_map("pooled", pooled, x, 2));
-  INPAINT_TRY(check_argmax(argmax, x));
-  INPAINT_CHECK(dense.c <= INT32_MAX, "x ", shape_text(x),
-                ": more channels than argmax, of int32, can name");
+  INPAINT_TRY(check_channel_pool(x, pooled, argmax, &dense));
   if (x.numel() == 0) return {};
   RegionNormArgs a{};
   a.pool = pool;

@@ -31,7 +31,8 @@ bool counts_are_one(const Channels& counts) {
 }  // namespace
 
 Status epilogue_args(const char* name, const TensorView& y, const TensorView& ratio,
-                     const TensorView& new_mask, EpilogueArgs* a) {
+                     const TensorView& new_mask, const char* bias_name, const TensorView& bias,
+                     EpilogueArgs* a) {
   Dense dense;
   INPAINT_TRY(check_dense(name, y, &dense));
   INPAINT_TRY(check_dtype("ratio", ratio, compute_dtype(y.dtype)));
@@ -45,7 +46,9 @@ Status epilogue_args(const char* name, const TensorView& y, const TensorView& ra
   a->c = dense.c;
   a->s = dense.s;
   a->channels_last = dense.channels_last;
-  return {};
+  if (!bias.defined()) return {};
+  INPAINT_TRY(check_dtype(bias_name, bias, y.dtype));
+  return check_shape(bias_name, bias, {dense.c});
 }
 
 Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const TensorView& mask,
@@ -87,11 +90,7 @@ Status partial_conv_prologue(ParallelFor pool, const TensorView& x, const Tensor
 Status partial_conv_epilogue(ParallelFor pool, const TensorView& y, const TensorView& ratio,
                              const TensorView& new_mask, const TensorView& bias) {
   EpilogueArgs a{};
-  INPAINT_TRY(epilogue_args("y", y, ratio, new_mask, &a));
-  if (bias.defined()) {
-    INPAINT_TRY(check_dtype("bias", bias, y.dtype));
-    INPAINT_TRY(check_shape("bias", bias, {a.c}));
-  }
+  INPAINT_TRY(epilogue_args("y", y, ratio, new_mask, "bias", bias, &a));
   if (y.numel() == 0) return {};
   a.pool = pool;
   a.y = y.data;
@@ -103,12 +102,10 @@ Status partial_conv_epilogue_backward(ParallelFor pool, const TensorView& grad,
                                       const TensorView& ratio, const TensorView& new_mask,
                                       const TensorView& grad_raw, const TensorView& grad_bias) {
   EpilogueArgs a{};
-  INPAINT_TRY(epilogue_args("grad", grad, ratio, new_mask, &a));
+  INPAINT_TRY(epilogue_args("grad", grad, ratio, new_mask, "grad_bias", grad_bias, &a));
   INPAINT_TRY(check_like("grad_raw", grad_raw, "grad", grad));
   std::unique_ptr<double[]> partials;
   if (grad_bias.defined()) {
-    INPAINT_TRY(check_dtype("grad_bias", grad_bias, grad.dtype));
-    INPAINT_TRY(check_shape("grad_bias", grad_bias, {a.c}));
     partials.reset(new (std::nothrow) double[epilogue_units(a.n, a.s) * a.c]);
     INPAINT_CHECK(partials != nullptr, "partial_conv_epilogue_backward: out of memory");
   }

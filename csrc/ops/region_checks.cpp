@@ -20,6 +20,16 @@ Status check_argmax(const TensorView& argmax, const TensorView& x) {
   return {};
 }
 
+Status check_channel_pool(const TensorView& x, const TensorView& pooled, const TensorView& argmax,
+                          Dense* dense) {
+  INPAINT_TRY(check_dense("x", x, dense));
+  INPAINT_TRY(check_map("pooled", pooled, x, 2));
+  INPAINT_TRY(check_argmax(argmax, x));
+  INPAINT_CHECK(dense->c <= INT32_MAX, "x ", shape_text(x),
+                ": more channels than argmax, of int32, can name");
+  return {};
+}
+
 Status check_statistics(const TensorView& mean, const TensorView& rstd, int64_t groups, int64_t c) {
   INPAINT_TRY(check_dtype("mean", mean, DType::kFloat64));
   INPAINT_TRY(check_dtype("rstd", rstd, DType::kFloat64));

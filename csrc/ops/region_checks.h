@@ -23,6 +23,8 @@ Status check_region_call(RegionCall* call);
 // (N, planes, ...) as x has pixels, contiguous, in the dtype that x is computed in.
 Status check_map(const char* name, const TensorView& t, const TensorView& x, int64_t planes);
 Status check_argmax(const TensorView& argmax, const TensorView& x);
+Status check_channel_pool(const TensorView& x, const TensorView& pooled, const TensorView& argmax,
+                          Dense* dense);
 Status check_statistics(const TensorView& mean, const TensorView& rstd, int64_t groups, int64_t c);
 // (2, C) in the dtype that x is computed in, or undefined.
 Status check_affine(const char* name, const TensorView& t, const TensorView& x);
