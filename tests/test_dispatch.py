@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from inpaint_ops import available_backends, core, library, partial_conv2d, update_mask, use_backend
-from inpaint_ops.backends import cpu, cuda, dispatch, reference
+from inpaint_ops.backends import cpu, cuda, dispatch, reference, triton
 
 pytestmark = pytest.mark.usefixtures("fresh_dispatch")
 
@@ -101,10 +101,11 @@ def test_the_reason_of_an_unavailable_backend_is_in_the_error() -> None:
 
 def test_available_backends() -> None:
     found = available_backends()
-    assert list(found) == ["reference", "cpu", "cuda"]
+    assert list(found) == ["reference", "cpu", "cuda", "triton"]
     assert found["reference"] is None
     assert found["cpu"] is None
     assert (found["cuda"] is None) == torch.cuda.is_available()
+    assert (found["triton"] is None) == torch.cuda.is_available()
 
 
 def test_a_broken_core_is_an_error_not_a_slow_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,18 +160,21 @@ def test_environment_variable_with_an_unknown_name(monkeypatch: pytest.MonkeyPat
 
 def test_every_room_has_the_same_ops() -> None:
     names = set(library.SCHEMAS)
-    assert names == set(library.FAKES) == set(reference.OPS) == set(cpu.OPS) == set(cuda.OPS)
+    rooms = (reference, cpu, cuda, triton)
+    assert names == set(library.FAKES)
+    assert all(set(room.OPS) == names for room in rooms)
     for name in names:
         assert hasattr(torch.ops.inpaint_ops, name)
-        for module in (reference, cpu, cuda):
+        for module in rooms:
             assert module.OPS[name].__name__ == name
 
 
 def test_every_room_has_a_file_for_each_op() -> None:
     ops = {re.sub("_(forward|backward)$", "", name) for name in library.SCHEMAS}
     for room in ("inpaint_ops/backends/reference/{}.py", "inpaint_ops/backends/cpu/{}.py",
-                 "csrc/ops/{}.cpp", "csrc/cpu/{}.cpp", "inpaint_ops/backends/cuda/{}.py",
-                 "csrc/cuda/{}.cu"):  # fmt: skip
+                 "csrc/ops/{}.cpp", "csrc/cpu/{}.cpp", "csrc/cuda/{}.cu",
+                 "inpaint_ops/backends/cuda/{}.py", "inpaint_ops/backends/triton/{}.py",
+                 "inpaint_ops/backends/triton/kernels/{}.py"):  # fmt: skip
         for op in ops:
             assert (ROOT / room.format(op)).is_file(), room.format(op)
     # What has a gradient has its autograd; the mask has none.

@@ -29,6 +29,7 @@ def test_text() -> None:
     for part in (
         inpaint_ops.__version__, torch.__version__, platform.python_version(), "compiler", "flags",
         "SIMD in use", "CUDA", "threads", "reference", "cpu", "cuda",
+        "triton",
     ):  # fmt: skip
         assert part in text
 

@@ -16,11 +16,14 @@ from typing import Any
 
 from torch import Tensor
 
-from . import cpu, cuda, reference
+from . import cpu, cuda, reference, triton
 
-BACKENDS: dict[str, ModuleType] = {b.NAME: b for b in (reference, cpu, cuda)}
+BACKENDS: dict[str, ModuleType] = {b.NAME: b for b in (reference, cpu, cuda, triton)}
 AUTO = "auto"
-_ORDER: dict[str, tuple[str, ...]] = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "reference")}
+_ORDER: dict[str, tuple[str, ...]] = {
+    "cpu": ("cpu", "reference"),
+    "cuda": ("cuda", "triton", "reference"),
+}
 _OTHER_DEVICES = ("reference",)
 
 _chosen = threading.local()
@@ -53,8 +56,8 @@ def use_backend(name: str) -> Iterator[None]:
     """Run the calls of this block, and their gradients, on the backend ``name``.
 
     Args:
-        name: "reference", "cpu", "cuda" or "auto". Holds for the current thread. An output's
-            gradient is computed by the backend that computed the output, wherever
+        name: "reference", "cpu", "cuda", "triton" or "auto". Holds for the current thread. An
+            output's gradient is computed by the backend that computed the output, wherever
             ``backward()`` is called.
 
     Raises:
