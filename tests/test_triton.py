@@ -17,15 +17,36 @@ from inpaint_ops.backends import triton as backend
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is for Linux only")
-def test_kernels_in_the_interpreter() -> None:
-    """In a process of its own: kernels decorated here stay compiled ones."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/triton_interpreted.py"],
-        capture_output=True, text=True, check=False, cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+def _child(file: str, **environment: str) -> subprocess.Popen[str]:
+    """pytest on a file that is not collected, in a process whose kernels are decorated its way."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"tests/{file}"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+        env={**os.environ, **environment},
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is for Linux only"
+)
+
+
+@needs_triton
+def test_kernels_in_the_interpreter() -> None:
+    child = _child("triton_interpreted.py", TRITON_INTERPRET="1")
+    output, _ = child.communicate()
+    assert child.returncode == 0, output[-8000:]
+
+
+@needs_triton
+def test_kernels_compiled_ahead_of_time() -> None:
+    children = [
+        _child("triton_ahead.py", INPAINT_OPS_TEST_SM=str(sm), TRITON_INTERPRET="0")
+        for sm in (80, 90, 100)
+    ]
+    outputs = [child.communicate()[0] for child in children]
+    for child, output in zip(children, outputs, strict=True):
+        assert child.returncode == 0, output[-8000:]
 
 
 def test_importing_the_package_does_not_import_triton() -> None:

@@ -29,6 +29,8 @@ from inpaint_ops import (
 from inpaint_ops.backends import triton as backend
 from inpaint_ops.backends.reference.mask_update import mask_update
 from inpaint_ops.backends.reference.region_norm import region_statistics
+from inpaint_ops.backends.triton import gemm
+from inpaint_ops.backends.triton.kernels import conv_forward as conv_forward_kernels
 from inpaint_ops.backends.triton.kernels import region_norm as region_norm_kernels
 from inpaint_ops.backends.triton.kernels.region_norm import row
 
@@ -165,30 +167,57 @@ def masks(plain: Any, form: str, dtype: torch.dtype) -> tuple[Tensor | ChannelMa
     return (mask > 0 if form == "bool" else mask.to(dtype)), False
 
 
-@HALF_AND_SINGLE
+MODES = pytest.mark.parametrize("mode", ["library", "gemm"])
+
+
+@pytest.fixture
+def products(monkeypatch: pytest.MonkeyPatch, mode: str) -> list[str]:
+    """Runs the convolutions one way; names of the implicit matrix products that were formed."""
+    monkeypatch.setenv("INPAINT_OPS_CONV", mode)
+    seen: list[str] = []
+    for name in ("forward", "grad_input", "grad_weight"):
+        original = getattr(gemm, name)
+
+        def counted(*args: Any, _original: Any = original, _name: str = name) -> Any:
+            seen.append(_name)
+            return _original(*args)
+
+        monkeypatch.setattr(gemm, name, counted)
+    return seen
+
+
+@MODES
 @pytest.mark.parametrize("form", MASKS)
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_partial_conv(plain: Any, case: str, form: str, dtype: torch.dtype) -> None:
-    options = CONVOLUTIONS[case]
-    weight = (4, 6 // options.get("groups", 1), 3, 3)
+def test_partial_conv(plain: Any, products: list[str], case: str, form: str, mode: str) -> None:
+    """Each case and form once, in one of both dtypes and memory orders."""
+    options, number = CONVOLUTIONS[case], list(CONVOLUTIONS).index(case) + MASKS.index(form)
+    dtype = (torch.float32, torch.float16)[number % 2]
+    layout = ("nchw", "nhwc")[number // 2 % 2]
     mask, multi_channel = masks(plain, form, dtype)
-    for number, layout in enumerate(("nchw", "nhwc")):
-        found, wanted = leaves(dtype, (2, 6, 13, 11), weight, (4,))
-        bias = [None, None] if number == 0 else [found[2], wanted[2]]
-        y, new_mask = partial_conv2d(
-            laid(found[0], layout), mask, found[1], bias[0], multi_channel=multi_channel, **options
-        )
-        expected, new = plain.partial_conv(
-            wanted[0], mask, wanted[1], bias[1], multi_channel=multi_channel, **options
-        )
-        plane = (new_mask.planes if isinstance(new_mask, ChannelMask) else new_mask)[:, :1]
-        torch.testing.assert_close(plane.double(), new[: len(plane)], rtol=1e-3, atol=1e-6)
-        count = 2 if number == 0 else 3
-        same_gradients(plain, y, expected, found[:count], wanted[:count], 54)
+    weight = (4, 6 // options.get("groups", 1), 3, 3)
+    found, wanted = leaves(dtype, (2, 6, 13, 11), weight, (4,))
+    count = 2 if form == MASKS[0] else 3
+    bias = [None, None] if count == 2 else [found[2], wanted[2]]
+    y, new_mask = partial_conv2d(
+        laid(found[0], layout), mask, found[1], bias[0], multi_channel=multi_channel, **options
+    )
+    expected, new = plain.partial_conv(
+        wanted[0], mask, wanted[1], bias[1], multi_channel=multi_channel, **options
+    )
+    plane = (new_mask.planes if isinstance(new_mask, ChannelMask) else new_mask)[:, :1]
+    torch.testing.assert_close(plane.double(), new[: len(plane)], rtol=1e-3, atol=1e-6)
+    same_gradients(plain, y, expected, found[:count], wanted[:count], 54)
+    if mode == "library" or case == "grouped":
+        assert products == []
+    else:
+        assert products == ["forward", "grad_input", "grad_weight"]
 
 
+@MODES
 @HALF_AND_SINGLE
 @LAYOUTS
+@pytest.mark.usefixtures("products")
 def test_nan_under_holes_reaches_nothing(plain: Any, layout: str, dtype: torch.dtype) -> None:
     mask = plain.blobs(2, 1, 13, 11)
     found, wanted = leaves(dtype, (2, 6, 13, 11), (4, 6, 3, 3), (4,))
@@ -198,13 +227,48 @@ def test_nan_under_holes_reaches_nothing(plain: Any, layout: str, dtype: torch.d
     same_gradients(plain, y, expected, [holed, *found[1:]], wanted, 54)
 
 
+@MODES
 @pytest.mark.parametrize("fill", [0.0, 1.0])
+@pytest.mark.usefixtures("products")
 def test_all_holes_and_no_holes(plain: Any, fill: float) -> None:
     mask = torch.full((2, 1, 13, 11), fill)
     found, wanted = leaves(torch.float32, (2, 6, 13, 11), (4, 6, 3, 3), (4,))
     y, _ = partial_conv2d(found[0], mask, found[1], found[2], padding=1)
     expected, _ = plain.partial_conv(wanted[0], mask, *wanted[1:], padding=1)
     same_gradients(plain, y, expected, found, wanted, 54)
+
+
+def test_statistics_of_a_matrix_product(plain: Any) -> None:
+    """Mean and rstd come with the result, and are those of a pass over it."""
+    x = laid(torch.randn(3, 6, 13, 11) + 100, "nhwc")
+    weight, bias, window = (
+        torch.randn(20, 6, 3, 3),
+        torch.randn(20),
+        gemm.Window([1, 1], [1, 1], [1, 1]),
+    )
+    for mask in (plain.blobs(3, 1, 13, 11).float(), torch.rand(3, 1, 13, 11)):
+        y, new_mask, _, found = gemm.forward(
+            x, mask, [6], weight, bias, window, [1, 1], False, False, 1e-8, gemm.CONFIGS[1],
+            (1e-5, True),
+        )  # fmt: skip
+        assert found is not None
+        mean, rstd = region_statistics(y.double(), new_mask, 1e-5, True, False)
+        torch.testing.assert_close(found[0], mean, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found[1], rstd, rtol=1e-5, atol=0)
+
+
+def test_a_window_that_counts_nothing_is_caught(
+    plain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @triton.jit
+    def uncounted(total, cells, eps):  # type: ignore[no-untyped-def]
+        new = tl.minimum(total, 1.0)
+        return new, new
+
+    monkeypatch.setattr(conv_forward_kernels, "window", uncounted)
+    monkeypatch.setenv("INPAINT_OPS_CONV", "gemm")
+    with pytest.raises(AssertionError):
+        test_all_holes_and_no_holes(plain, 1.0)
 
 
 def test_one_and_three_axes(plain: Any) -> None:
@@ -320,7 +384,9 @@ def test_rn_l(plain: Any, layout: str, dtype: torch.dtype) -> None:
 # The contract -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", ["nchw", "nhwc", "transposed"])
+@MODES
+@LAYOUTS
+@pytest.mark.usefixtures("products")
 def test_outputs_are_what_the_fake_kernels_promise(plain: Any, layout: str) -> None:
     ops, x = torch.ops.inpaint_ops, laid(torch.randn(2, 6, 13, 11), layout)
     mask, weight, bias = plain.blobs(2, 1, 13, 11).float(), torch.randn(4, 6, 3, 3), torch.ones(4)
@@ -358,6 +424,8 @@ def test_empty_batches() -> None:
     assert update_mask(mask, 3).shape == (0, 1, 3, 3)
 
 
+@MODES
+@pytest.mark.usefixtures("products")
 def test_the_same_bits_twice(plain: Any) -> None:
     mask = plain.blobs(2, 1, 13, 11)
     (x, weight, bias), _ = leaves(torch.float32, (2, 6, 13, 11), (4, 6, 3, 3), (4,))

@@ -15,6 +15,7 @@ def channel_pool_kernel(
     x, pooled, argmax, C, P, sn, sc, sp, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):
     """One program: BLOCK_P pixels; the first of equal maxima counts. ``pooled`` is (N, 2, P)."""
+    P = tl.cast(P, tl.int64)
     n, p, _ = tile(1, P, BLOCK_P, 1)
     total = tl.zeros([BLOCK_P], tl.float32)
     best = tl.full([BLOCK_P], -float("inf"), tl.float32)
@@ -44,6 +45,8 @@ def grad_maps_kernel(
     Leaves the gradients of gamma and beta, (N, 2, P), and the sums by region that the gradient of x
     needs, (N * chunks, 2, 4, C).
     """
+    C = tl.cast(C, tl.int64)
+    P = tl.cast(P, tl.int64)
     n, p, _ = tile(1, P, BLOCK_P, 1)
     at = n * 2 * P + p
     gain = 1.0 + tl.load(maps + at, mask=p < P, other=0)

@@ -34,6 +34,7 @@ def gather(x, w, count, square, shift, first, weighted, second):
 @triton.jit
 def leave(out, C, c, count, square, shift, first, weighted, second):
     """Write a region's six sums, C apart."""
+    C = tl.cast(C, tl.int64)
     tl.store(out + c, tl.zeros_like(shift) + count, mask=c < C)
     tl.store(out + C + c, tl.zeros_like(shift) + square, mask=c < C)
     tl.store(out + 2 * C + c, shift, mask=c < C)
@@ -70,6 +71,7 @@ def statistics_kernel(
         count1, square1, shift1, first1, weighted1, second1 = gather(
             value, w1, count1, square1, shift1, first1, weighted1, second1
         )
+    C = tl.cast(C, tl.int64)
     out = partials + chunk * 12 * C
     leave(out, C, c, count0, square0, shift0, first0, weighted0, second0)
     leave(out + 6 * C, C, c, count1, square1, shift1, first1, weighted1, second1)
@@ -82,6 +84,7 @@ def statistics_finish_kernel(
 ):  # fmt: skip
     """One region of one group of ``chunks`` chunks; mean and rstd are (groups, 2, C)."""
     rows = tl.cdiv(C, BLOCK_C)
+    C = tl.cast(C, tl.int64)
     pid = tl.program_id(0)
     c = (pid % rows).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
     region = (pid // rows % 2).to(tl.int64)
@@ -121,7 +124,8 @@ def statistics_finish_kernel(
 @triton.jit
 def row(values, group, region, c, C):
     """One region's value for each channel, [1, BLOCK_C] in float32."""
-    return tl.load(values + (group * 2 + region) * C + c, mask=c < C, other=0).to(tl.float32)
+    at = (group * 2 + region) * tl.cast(C, tl.int64) + c
+    return tl.load(values + at, mask=c < C, other=0).to(tl.float32)
 
 
 @triton.jit
@@ -152,6 +156,7 @@ def apply_kernel(
     w0, w1 = weights(mask, n, p, P, mn)
     out = normalized(value, w0, w1, mean, rstd, n * INSTANCE, c, C)
     if MAPS:
+        P = tl.cast(P, tl.int64)
         gamma = weight + n * 2 * P + p
         out *= 1.0 + tl.load(gamma, mask=p < P, other=0)
         out += tl.load(gamma + P, mask=p < P, other=0)

@@ -62,6 +62,7 @@ def sums_kernel(
         wg1 += w1 * g
         wy0 += w0 * out
         wy1 += w1 * out
+    C = tl.cast(C, tl.int64)
     at = partials + chunk * 12 * C + c
     leave(at, C, c, share0, wu0, ud0, wd0)
     leave(at + 6 * C, C, c, share1, wu1, ud1, wd1)
@@ -74,6 +75,7 @@ def sums_kernel(
 @triton.jit
 def leave(at, C, c, share, wu, ud, wd):
     """Write the sums that the gradient of x needs of one region, C apart."""
+    C = tl.cast(C, tl.int64)
     total = tl.sum(wu, 0)[None, :]
     tl.store(at, tl.zeros_like(total) + tl.sum(share), mask=c < C)
     tl.store(at + C, total, mask=c < C)
@@ -88,6 +90,7 @@ def coefficients_kernel(
 ):  # fmt: skip
     """One region of one group: a and b, (groups, 2, 2, C); ``partials`` (., 2, SLOTS, C)."""
     rows = tl.cdiv(C, BLOCK_C)
+    C = tl.cast(C, tl.int64)
     pid = tl.program_id(0)
     c = (pid % rows).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
     region = (pid // rows % 2).to(tl.int64)
@@ -115,6 +118,7 @@ def coefficients_kernel(
 @triton.jit
 def part(x, u, w, mean, rstd, coefficients, group, region, c, C):
     """One region's part of the gradient of x."""
+    C = tl.cast(C, tl.int64)
     at = coefficients + (group * 2 + region) * 2 * C + c
     a = tl.load(at, mask=c < C, other=0)
     b = tl.load(at + C, mask=c < C, other=0)
@@ -144,6 +148,7 @@ def input_kernel(
     out = part(value, u, w0, mean, rstd, coefficients, group, 0, c, C)
     out += part(value, u, w1, mean, rstd, coefficients, group, 1, c, C)
     if MAPS:
+        P = tl.cast(P, tl.int64)
         pooled = grad_pooled + n * 2 * P + p
         best = tl.load(argmax + n * P + p, mask=p < P, other=-1)
         out += tl.load(pooled, mask=p < P, other=0) / C
