@@ -327,11 +327,13 @@ def test_nan_in_one_region_stays_there(plain: Any, layout: str, dtype: torch.dty
     x, grad = torch.randn(2, 5, 13, 11).to(dtype), torch.randn(2, 5, 13, 11).to(dtype)
     found = []
     for values in (x, x.masked_fill(hole, torch.nan)):
-        leaf = laid(values, layout).requires_grad_()
-        y = region_norm(leaf, ~hole[:, :1])
-        found.append((y, *torch.autograd.grad(y, leaf, grad)))
-    for clean, holed in zip(*found, strict=True):
-        assert torch.equal(clean[~hole], holed[~hole])
+        leaf, weight = laid(values, layout).requires_grad_(), torch.ones(2, 5).requires_grad_()
+        y = region_norm(leaf, ~hole[:, :1], weight)
+        found.append((y, *torch.autograd.grad(y, [leaf, weight], grad)))
+    (y, grad_x, grad_weight), (holed_y, holed_grad_x, holed_grad_weight) = found
+    assert torch.equal(y[~hole], holed_y[~hole])
+    assert torch.equal(grad_x[~hole], holed_grad_x[~hole])
+    assert torch.equal(grad_weight[0], holed_grad_weight[0])
 
 
 def test_a_kernel_that_multiplies_by_zero_is_caught(

@@ -85,7 +85,7 @@ def why_not(backend: ModuleType, op: str, tensor: Tensor) -> str | None:
 
 def resolve(op: str, tensor: Tensor) -> Callable[..., Any]:
     """The function that runs ``op`` on tensors of this device and dtype."""
-    key = (op, tensor.device.type, tensor.dtype, current())
+    key = (op, tensor.device, tensor.dtype, current())
     function = _cache.get(key)
     if function is None:
         function = _cache[key] = _select(op, tensor)

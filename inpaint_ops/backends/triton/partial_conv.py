@@ -87,7 +87,7 @@ def partial_conv_backward(
 ) -> Form:
     """Gradients of x, weight and bias; an empty tensor where ``needs`` is False."""
     x = dense(x)
-    grad = like(grad, x)
+    grad, new_mask, ratio = like(grad, x), new_mask.contiguous(), ratio.contiguous()
     holes = None if masked_input else mask
     window = gemm.Window(stride, padding, dilation)
 

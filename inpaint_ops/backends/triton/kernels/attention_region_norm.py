@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from .common import tile
-from .region_norm import row, weights
+from .region_norm import normalized, weights
 from .region_norm_backward import deviation, leave
 
 
@@ -61,7 +61,7 @@ def grad_maps_kernel(
         g = tl.load(grad + n * sn + c * sc + p * sp, mask=inside, other=0).to(tl.float32)
         d0 = deviation(value, w0, mean, 0, 0, c, C)
         d1 = deviation(value, w1, mean, 0, 1, c, C)
-        out = d0 * row(rstd, 0, 0, c, C) + d1 * row(rstd, 0, 1, c, C)
+        out = normalized(value, w0, w1, mean, rstd, 0, c, C)
         gamma += tl.sum(g * out, 1)[:, None]
         beta += tl.sum(g, 1)[:, None]
         u = g * gain

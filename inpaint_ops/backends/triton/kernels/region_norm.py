@@ -130,10 +130,10 @@ def row(values, group, region, c, C):
 
 @triton.jit
 def normalized(x, w0, w1, mean, rstd, group, c, C):
-    """Each pixel normalized by the statistics of its region."""
-    d0 = tl.where(w0 == 0, 0.0, w0 * (x - row(mean, group, 0, c, C)))
-    d1 = tl.where(w1 == 0, 0.0, w1 * (x - row(mean, group, 1, c, C)))
-    return d0 * row(rstd, group, 0, c, C) + d1 * row(rstd, group, 1, c, C)
+    """Each pixel normalized by the statistics of its region, whatever the other's are."""
+    d0 = w0 * (x - row(mean, group, 0, c, C)) * row(rstd, group, 0, c, C)
+    d1 = w1 * (x - row(mean, group, 1, c, C)) * row(rstd, group, 1, c, C)
+    return tl.where(w0 == 0, 0.0, d0) + tl.where(w1 == 0, 0.0, d1)
 
 
 @triton.jit

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from .common import tile
-from .region_norm import mixed, row, weights
+from .region_norm import mixed, normalized, row, weights
 
 
 @triton.jit
@@ -49,7 +49,7 @@ def sums_kernel(
         u = g * mixed(weight, w0, w1, c, C) if HAS_WEIGHT else g
         d0 = deviation(value, w0, mean, group, 0, c, C)
         d1 = deviation(value, w1, mean, group, 1, c, C)
-        out = g * (d0 * row(rstd, group, 0, c, C) + d1 * row(rstd, group, 1, c, C))
+        out = g * normalized(value, w0, w1, mean, rstd, group, c, C)
         share0 += w0
         share1 += w1
         wu0 += w0 * u
