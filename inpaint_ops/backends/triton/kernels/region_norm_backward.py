@@ -60,8 +60,8 @@ def sums_kernel(
         wd1 += w1 * d1
         wg0 += w0 * g
         wg1 += w1 * g
-        wy0 += w0 * out
-        wy1 += w1 * out
+        wy0 += tl.where(w0 == 0, 0.0, w0 * out)
+        wy1 += tl.where(w1 == 0, 0.0, w1 * out)
     C = tl.cast(C, tl.int64)
     at = partials + chunk * 12 * C + c
     leave(at, C, c, share0, wu0, ud0, wd0)
