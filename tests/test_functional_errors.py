@@ -16,8 +16,10 @@ from inpaint_ops import (
     ChannelMask,
     PartialConv2d,
     RegionNorm2d,
+    partial_conv1d,
     partial_conv2d,
     partial_conv2d_upsampled,
+    partial_conv3d,
     region_norm,
     update_mask,
 )
@@ -311,3 +313,66 @@ NO_TENSORS: dict[str, Callable[[], object]] = {
 def test_what_is_no_tensor_and_no_number_is_named(case: str) -> None:
     with pytest.raises(TypeError, match=rf"^{case.split(' ')[0]}: expected"):
         NO_TENSORS[case]()
+
+
+def _upsampled(**change: Tensor) -> object:
+    arguments = {
+        "x": SMALL, "mask": UP_MASKS[0], "skip": LARGE, "skip_mask": UP_MASKS[1],
+        "weight": torch.zeros(3, 4, 3, 3), "bias": torch.zeros(3),
+    }  # fmt: skip
+    return partial_conv2d_upsampled(**(arguments | change))
+
+
+def _attention(name: str) -> object:
+    one = {"attention_weight": torch.zeros(1, 2, 3, 3), "gamma_weight": KERNEL, "gamma_bias": ONE,
+           "beta_weight": KERNEL, "beta_bias": ONE}  # fmt: skip
+    return attention_region_norm(X, **(one | {name: one[name].to(META)}))
+
+
+LINE, CUBE = torch.zeros(2, 4, 6), torch.zeros(2, 4, 5, 6, 5)
+
+# function and argument -> a call whose other tensors are on the CPU.
+ELSEWHERE: dict[str, Callable[[], object]] = {
+    "partial_conv1d mask": lambda: partial_conv1d(LINE, LINE[:, :1].to(META), WEIGHT[..., 0]),
+    "partial_conv1d weight": lambda: partial_conv1d(LINE, None, WEIGHT[..., 0].to(META)),
+    "partial_conv1d bias": lambda: partial_conv1d(LINE, None, WEIGHT[..., 0], BIAS.to(META)),
+    "partial_conv2d mask": lambda: partial_conv2d(X, MASK.to(META), WEIGHT),
+    "partial_conv2d mask.planes": lambda: partial_conv2d(
+        X, ChannelMask(MASK.to(META), (4,)), WEIGHT),
+    "partial_conv2d weight": lambda: partial_conv2d(X, MASK, WEIGHT.to(META)),
+    "partial_conv2d bias": lambda: partial_conv2d(X, MASK, WEIGHT, BIAS.to(META)),
+    "partial_conv3d mask": lambda: partial_conv3d(
+        CUBE, CUBE[:, :1].to(META), torch.zeros(6, 4, 3, 3, 3)),
+    "partial_conv3d weight": lambda: partial_conv3d(
+        CUBE, None, torch.zeros(6, 4, 3, 3, 3, device=META)),
+    "partial_conv3d bias": lambda: partial_conv3d(
+        CUBE, None, torch.zeros(6, 4, 3, 3, 3), BIAS.to(META)),
+    "PartialConv2d weight": lambda: PartialConv2d(4, 6, 3, device=META)(X, MASK),
+    "region_norm mask": lambda: region_norm(X, MASK.to(META)),
+    "region_norm weight": lambda: region_norm(X, MASK, ONES.to(META)),
+    "region_norm bias": lambda: region_norm(X, MASK, ONES, ONES.to(META)),
+    "RegionNorm2d weight": lambda: RegionNorm2d(4).to(META)(X, MASK),
+    "RN_B mask": lambda: RN_B(4)(X, MASK.to(META)),
+    "RN_B mask, resized": lambda: RN_B(4)(X, torch.ones(2, 1, 3, 3, device=META)),
+    "RN_B weight": lambda: RN_B(4).to(META)(X, MASK),
+    "RN_L attention_weight": lambda: RN_L(4).to(META)(X),
+    **{
+        f"attention_region_norm {name}": lambda name=name: _attention(name)  # type: ignore[misc]
+        for name in ("attention_weight", "gamma_weight", "gamma_bias", "beta_weight", "beta_bias")
+    },
+    "partial_conv2d_upsampled mask": lambda: _upsampled(mask=UP_MASKS[0].to(META)),
+    "partial_conv2d_upsampled skip": lambda: _upsampled(skip=LARGE.to(META)),
+    "partial_conv2d_upsampled skip_mask": lambda: _upsampled(skip_mask=UP_MASKS[1].to(META)),
+    "partial_conv2d_upsampled weight": lambda: _upsampled(
+        weight=torch.zeros(3, 4, 3, 3, device=META)),
+    "partial_conv2d_upsampled bias": lambda: _upsampled(bias=torch.zeros(3, device=META)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_a_tensor_on_another_device_is_named_with_both(case: str) -> None:
+    name = case.split(" ")[1].removesuffix(",")
+    with pytest.raises(
+        ValueError, match=rf"^{re.escape(name)}: expected device cpu \(as (x|skip)\), got meta$"
+    ):
+        ELSEWHERE[case]()
