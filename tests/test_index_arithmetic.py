@@ -89,6 +89,30 @@ def test_counters_of_32_bits_count_to_constants() -> None:
     assert counters > 50
 
 
+FORBIDDEN = re.compile(
+    r"\b(?:cuda(?:Malloc|Free|HostAlloc|HostRegister|Memcpy|Memset|Event|Stream[A-Z]|Graph)\w*"
+    r"|cuda\w*Synchronize\w*|atomic\w+|__\w*threadfence\w*|thrust|cub|new|malloc"
+    r"|(?:red|atom)\.\w+)\b|<<<"
+)
+
+
+def test_kernels_leave_memory_and_waiting_to_torch() -> None:
+    """A graph may capture each call, and no sum depends on who comes first."""
+    for path in (ROOT / "csrc" / "cuda").iterdir():
+        found = FORBIDDEN.findall(_code(path))
+        assert not found, f"{path.name}: {found}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["cudaMalloc(&p, n);", "cudaFreeAsync(p, s);", "cudaDeviceSynchronize();",
+     "cudaStreamSynchronize(s);", "cudaMemcpyAsync(a, b, n, k, s);", "atomicAdd(sum, 1.0f);",
+     "kernel<<<grid, block>>>(x);", "cudaEventRecord(e, s);"],
+)  # fmt: skip
+def test_what_kernels_must_not_call_is_seen(line: str) -> None:
+    assert FORBIDDEN.search(line)
+
+
 # Arithmetic on sizes ----------------------------------------------------------------------------
 
 PROGRAM = """
