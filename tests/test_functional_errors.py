@@ -316,7 +316,7 @@ def test_what_is_no_tensor_and_no_number_is_named(case: str) -> None:
 
 
 def _upsampled(**change: Tensor) -> object:
-    arguments = {
+    arguments: dict[str, Any] = {
         "x": SMALL, "mask": UP_MASKS[0], "skip": LARGE, "skip_mask": UP_MASKS[1],
         "weight": torch.zeros(3, 4, 3, 3), "bias": torch.zeros(3),
     }  # fmt: skip
@@ -324,7 +324,7 @@ def _upsampled(**change: Tensor) -> object:
 
 
 def _attention(name: str) -> object:
-    one = {"attention_weight": torch.zeros(1, 2, 3, 3), "gamma_weight": KERNEL, "gamma_bias": ONE,
+    one: dict[str, Any] = {"attention_weight": torch.zeros(1, 2, 3, 3), "gamma_weight": KERNEL, "gamma_bias": ONE,
            "beta_weight": KERNEL, "beta_bias": ONE}  # fmt: skip
     return attention_region_norm(X, **(one | {name: one[name].to(META)}))
 
