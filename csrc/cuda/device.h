@@ -9,13 +9,28 @@
 
 namespace inpaint {
 
+// What the caller can do about an error.
+inline const char* way_out(cudaError_t error) {
+  switch (error) {
+    case cudaErrorInsufficientDriver:
+    case cudaErrorUnsupportedPtxVersion:
+      return "update the NVIDIA driver, or rebuild with an nvcc that it supports (CUDA_HOME=...)";
+    case cudaErrorNoKernelImageForDevice:
+      return "rebuild with INPAINT_OPS_CUDA_ARCHS set to this GPU's compute capability, such as 89 "
+             "(python -m inpaint_ops.info says what was built)";
+    case cudaErrorInvalidConfiguration:
+      return "this size has no launch: use_backend('reference') runs it";
+    default: return "CUDA_LAUNCH_BLOCKING=1 shows whether an earlier kernel is at fault";
+  }
+}
+
 // Where a call runs. The caller's device is current again when this goes out of scope.
 class Launcher {
  public:
   Launcher(const char* op, int32_t device, void* stream)
       : op_(op), stream_(static_cast<cudaStream_t>(stream)) {
-    note("select device", cudaGetDevice(&before_));
-    if (status_.ok() && device != before_) note("select device", cudaSetDevice(device));
+    check(cudaGetDevice(&before_), "select device");
+    if (status_.ok() && device != before_) check(cudaSetDevice(device), "select device");
   }
   ~Launcher() {
     if (before_ >= 0) static_cast<void>(cudaSetDevice(before_));
@@ -32,16 +47,19 @@ class Launcher {
     config.gridDim = grid;
     config.blockDim = block;
     config.stream = stream_;
-    note("launch", cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...));
+    check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...), "launch ", grid.x,
+          " x ", grid.y, " blocks of ", block.x, " x ", block.y, " threads");
   }
 
   const Status& status() const { return status_; }
 
  private:
-  void note(const char* what, cudaError_t error) {
-    if (error != cudaSuccess && status_.ok()) {
-      status_ = failure(op_, ": ", what, ": ", cudaGetErrorString(error));
-    }
+  template <class... Step>
+  void check(cudaError_t error, const Step&... step) {
+    if (error == cudaSuccess || !status_.ok()) return;
+    status_ =
+        failure(op_, ": ", step..., ": ", cudaGetErrorString(error), " (built with CUDA ",
+                CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10, "); ", way_out(error));
   }
 
   const char* op_;

@@ -4,7 +4,10 @@
 // which depends on it is seen. Blocks run one after the other.
 //
 // A thread that waits where others do not, or a shuffle that not all lanes reach, ends the process
-// with a message: on a GPU it would hang, or read what was never written.
+// with a message: on a GPU it would hang, or read what was never written. Shared memory holds NaN
+// when a block begins, if INPAINT_HOST_SHARED names a file that says where it lies.
+//
+// INPAINT_HOST_ERROR, "cudaGetDevice 35" for instance, is what that function returns from then on.
 #pragma once
 
 #include <ucontext.h>
@@ -30,7 +33,16 @@ struct dim3 {
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
+#define CUDART_VERSION 13000
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorUnsupportedPtxVersion = 222,
+  cudaErrorIllegalAddress = 700
+};
 using cudaStream_t = void*;
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -62,6 +74,7 @@ struct Machine {
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_size = 0;
   const std::function<void()>* body = nullptr;
+  const void* kernel = nullptr;
   // Two sets: a lane may be one shuffle ahead of the slowest of its warp, not two.
   uint64_t lanes[2][kMaxThreads];
   int turn[kMaxThreads];
@@ -69,6 +82,7 @@ struct Machine {
 
 Machine& machine();
 void note_kernel(const void* kernel);
+cudaError_t planned_error(const char* function);
 void run_block();
 void wait_for_block();
 void wait_for_warp();
@@ -116,16 +130,16 @@ T __shfl_down_sync(unsigned mask, T value, int distance) {
 
 inline cudaError_t cudaGetDevice(int* device) {
   *device = 0;
-  return cudaSuccess;
+  return on_host::planned_error("cudaGetDevice");
 }
-inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-inline const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaSuccess ? "no error" : "invalid configuration argument";
-}
+inline cudaError_t cudaSetDevice(int) { return on_host::planned_error("cudaSetDevice"); }
+const char* cudaGetErrorString(cudaError_t error);
 
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),
                                A&&... arguments) {
+  const cudaError_t planned = on_host::planned_error("cudaLaunchKernelEx");
+  if (planned != cudaSuccess) return planned;
   on_host::Machine& m = on_host::machine();
   const dim3 grid = config->gridDim, block = config->blockDim;
   const uint64_t threads = static_cast<uint64_t>(block.x) * block.y * block.z;
@@ -140,6 +154,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   m.block = block;
   m.threads = static_cast<int>(threads);
   m.body = &body;
+  m.kernel = reinterpret_cast<const void*>(kernel);
   for (unsigned z = 0; z < grid.z; ++z) {
     for (unsigned y = 0; y < grid.y; ++y) {
       for (unsigned x = 0; x < grid.x; ++x) {

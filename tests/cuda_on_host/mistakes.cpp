@@ -35,6 +35,33 @@ __global__ void right(float* out) {
   out[threadIdx.x] = sum;
 }
 
+// Reads what the block before left in shared memory: nothing, on a GPU.
+__global__ void left_over(float* out) {
+  __shared__ float shared[64];
+  if (blockIdx.x == 0) shared[threadIdx.x] = 1.0f;
+  __syncthreads();
+  out[threadIdx.x] = shared[threadIdx.x];
+}
+
+void write(float* to, unsigned at) { to[at] = 1.0f; }
+
+__global__ void past_shared(float*) {
+  __shared__ float shared[63];
+  write(shared, threadIdx.x);
+}
+
+__global__ void past_output(float* out) { write(out, threadIdx.x + 1); }
+
+__global__ void past_local(float* out) {
+  float local[2] = {};
+  write(local, threadIdx.x % 3);
+  out[threadIdx.x] = local[0];
+}
+
+__global__ void misaligned(float* out) {
+  write(reinterpret_cast<float*>(reinterpret_cast<char*>(out) + 1), 0);
+}
+
 int main(int, char** arguments) {
   struct {
     const char* name;
@@ -43,13 +70,20 @@ int main(int, char** arguments) {
                  {"shuffle_without_some_lanes", shuffle_without_some_lanes},
                  {"barrier_against_shuffle", barrier_against_shuffle},
                  {"race", race},
-                 {"right", right}};
+                 {"right", right},
+                 {"left_over", left_over},
+                 {"past_shared", past_shared},
+                 {"past_output", past_output},
+                 {"past_local", past_local},
+                 {"misaligned", misaligned}};
   cudaLaunchConfig_t config{dim3(1), dim3(64), 0, nullptr};
   for (const auto& k : kernels) {
     if (std::strcmp(k.name, arguments[1]) != 0) continue;
-    float out[64] = {};
+    config.gridDim = dim3(k.kernel == left_over ? 2 : 1);
+    std::vector<float> values(64);
+    float* out = values.data();
     cudaLaunchKernelEx(&config, k.kernel, out);
-    for (float value : out) std::printf("%g ", static_cast<double>(value));
+    for (float value : values) std::printf("%g ", static_cast<double>(value));
   }
   config.blockDim = dim3(2048);
   return cudaLaunchKernelEx(&config, right, static_cast<float*>(nullptr)) == cudaSuccess;
