@@ -99,6 +99,32 @@ def test_the_reason_of_an_unavailable_backend_is_in_the_error() -> None:
         update_mask(MASK, 3)
 
 
+@pytest.mark.parametrize(
+    ("built", "version", "reason"),
+    [
+        (False, None, r"cuda: not built: no nvcc found .*; with nvcc there, rebuild: pip install"),
+        (True, None, r"cuda: torch .* is a build without CUDA; install one"),
+        (True, "13.0", r"cuda: torch finds no usable NVIDIA GPU; nvidia-smi says .* needs 13\.0"),
+    ],
+)
+def test_why_cuda_cannot_run_and_what_helps(
+    monkeypatch: pytest.MonkeyPatch, built: bool, version: str | None, reason: str
+) -> None:
+    class Core:
+        @staticmethod
+        def build_info() -> dict[str, Any]:
+            return {"cuda": built, "cuda_reason": "no nvcc found in CUDA_HOME"}
+
+    monkeypatch.setattr(core, "load", Core)
+    monkeypatch.setattr(torch.version, "cuda", version)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with (
+        use_backend("cuda"),
+        pytest.raises(RuntimeError, match=rf"^mask_update: .*{reason}.*'auto' takes"),
+    ):
+        update_mask(MASK, 3)
+
+
 def test_available_backends() -> None:
     found = available_backends()
     assert list(found) == ["reference", "cpu", "cuda", "triton"]

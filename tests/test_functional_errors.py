@@ -324,8 +324,10 @@ def _upsampled(**change: Tensor) -> object:
 
 
 def _attention(name: str) -> object:
-    one: dict[str, Any] = {"attention_weight": torch.zeros(1, 2, 3, 3), "gamma_weight": KERNEL, "gamma_bias": ONE,
-           "beta_weight": KERNEL, "beta_bias": ONE}  # fmt: skip
+    one: dict[str, Any] = {
+        "attention_weight": torch.zeros(1, 2, 3, 3), "gamma_weight": KERNEL, "gamma_bias": ONE,
+        "beta_weight": KERNEL, "beta_bias": ONE,
+    }  # fmt: skip
     return attention_region_norm(X, **(one | {name: one[name].to(META)}))
 
 

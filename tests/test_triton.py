@@ -60,15 +60,15 @@ def test_importing_the_package_does_not_import_triton() -> None:
 def test_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert available_backends()["triton"] == (
-        "triton is not installed (PyTorch's CUDA builds bring it)"
+        "triton is not installed: pip install triton (PyTorch's CUDA builds bring it)"
     )
 
 
 @pytest.mark.parametrize(
     ("version", "available", "reason"),
     [
-        (None, False, "build without CUDA"),
-        ("13.0", False, "no usable NVIDIA GPU"),
+        (None, False, "build without CUDA; install"),
+        ("13.0", False, "no usable NVIDIA GPU; nvidia-smi says"),
         ("13.0", True, None),
     ],
 )

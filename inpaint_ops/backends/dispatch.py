@@ -108,4 +108,10 @@ def _select(op: str, tensor: Tensor) -> Callable[..., Any]:
             )
         reasons[name] = reason
     text = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    raise RuntimeError(f"{op}: no backend can run this call on {device} {tensor.dtype}: {text}")
+    message = f"{op}: no backend can run this call on {device} {tensor.dtype}: {text}"
+    if wanted != AUTO:
+        message += (
+            f" ({wanted} was asked for by use_backend or INPAINT_OPS_BACKEND; 'auto' takes "
+            "whatever can run it)"
+        )
+    raise RuntimeError(message)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ... import core
+from ..gpu import no_gpu
 from .apply_mask import apply_mask
 from .attention_region_norm import (
     attention_region_norm_backward,
@@ -36,12 +37,8 @@ def unavailable() -> str | None:
     except core.CoreError as error:
         return str(error)
     if not info["cuda"]:
-        return f"not built: {info['cuda_reason']}"
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__} is a build without CUDA"
-    if not torch.cuda.is_available():
-        return "torch finds no usable NVIDIA GPU"
-    return None
+        return f"not built: {info['cuda_reason']}; with nvcc there, rebuild: pip install -e ."
+    return no_gpu()
 
 
 def unsupported(op: str, tensor: Tensor) -> str | None:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..gpu import no_gpu
+
 NAME = "triton"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _MIN_CAPABILITY = (8, 0)  # bfloat16 and asynchronous copies begin there
@@ -54,12 +56,8 @@ OPS = {
 def unavailable() -> str | None:
     """Why Triton kernels cannot run here, or None. Never starts a GPU that is not in use."""
     if importlib.util.find_spec("triton") is None:
-        return "triton is not installed (PyTorch's CUDA builds bring it)"
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__} is a build without CUDA"
-    if not torch.cuda.is_available():
-        return "torch finds no usable NVIDIA GPU"
-    return None
+        return "triton is not installed: pip install triton (PyTorch's CUDA builds bring it)"
+    return no_gpu()
 
 
 def unsupported(op: str, tensor: Tensor) -> str | None:
