@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import torch
 from rich.console import Console
 
 from . import bounds, compare, curves, plots, readme, report, results, session
-from .memory import with_device
-from .plan import PLANS
+from .devices import HOST, Gpu, unusable_gpu
+from .plan import CUDA, PLANS
 
 
 def main(words: list[str] | None = None) -> int:
@@ -31,25 +32,42 @@ def _run(words: list[str]) -> int:
         "compare BEFORE AFTER, readme [--check] [FILE].",
     )
     parser.add_argument(
-        "--plan", choices=sorted(PLANS), default="full",
-        help="full: networks, norms, layers; sweep: size, holes, channels; quick: a little of all",
+        "--plan", choices=sorted(PLANS),
+        help="on the CPU; full, the default: networks, norms, layers; sweep: size, holes, "
+        "channels; quick: a little of all",
     )  # fmt: skip
     parser.add_argument(
         "--quick", dest="plan", action="store_const", const="quick", help="the same as --plan quick"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu",
+        help="cuda: everything on the GPU, in float32, float16 and bfloat16, by each backend",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS",
+        help=f"begin nothing after this long, and name what is left out (on a GPU the default is "
+        f"{CUDA.budget_seconds:.0f})",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
     parser.add_argument("--output", type=Path, default=results.RESULTS, help="folder for results")
     parser.add_argument("--only", metavar="SUBSTR", help="cases whose id contains this")
     parser.add_argument("--list", action="store_true", help="print the cases' ids and stop")
     args = parser.parse_args(words)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device is available to torch")
+    plan = PLANS[args.plan or "full"]
+    if args.device == "cuda":
+        if args.plan is not None:
+            parser.error("--plan and --quick are for the CPU: --device cuda has a plan of its own")
+        if not args.list and (reason := unusable_gpu()) is not None:
+            parser.error(reason)
+        plan = CUDA
+    if args.budget is not None:
+        if not args.budget > 0:
+            parser.error("--budget must be positive")
+        plan = dataclasses.replace(plan, budget_seconds=args.budget)
     if args.threads is not None:
         if args.threads < 1:
             parser.error("--threads must be at least 1")
         torch.set_num_threads(args.threads)
-    plan = with_device(PLANS[args.plan], args.device)
     cases = session.select(plan, args.only)
     if not cases:
         parser.error(f"no case contains {args.only!r}; see --list")
@@ -57,7 +75,7 @@ def _run(words: list[str]) -> int:
         print("\n".join(case.id for case in cases))
         return 0
     console = report.console()
-    result = session.run(plan, args.only, console)
+    result = session.run(plan, args.only, console, Gpu() if plan.device == "cuda" else HOST)
     path = results.store(result, args.output)
     report.show(result, console)
     stored = [path, *_draw(result, path)]
@@ -66,7 +84,9 @@ def _run(words: list[str]) -> int:
 
 
 def _draw(result: results.Result, path: Path) -> list[Path]:
-    """The pictures of a result, beside its file."""
+    """The pictures of a result, beside its file; a GPU's is tables only."""
+    if result.machine["gpu"] is not None:
+        return []
     speed = plots.draw(result, path.with_suffix(".png"))
     sweep = curves.draw(result, path.with_name(f"{path.stem}-curves.png"))
     return [picture for picture in (speed, sweep) if picture is not None]

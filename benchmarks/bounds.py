@@ -2,8 +2,8 @@
 
 A bound is a time, and the share is that time over the candidate's. Two kinds:
 
-- practical: plain operators of the same shapes, without masks, in the same rounds. A share above 1
-  is possible; the masked operator is then the faster of the two;
+- practical: plain operators of the same shapes, without masks, in the same rounds, and replayed
+  as a graph beside a graph. A share above 1 is possible; the masked operator is then the faster;
 - bytes: the least that any implementation must move (the case says how much), at the speed at which
   a warm copy of the case's own features ran in the same rounds.
 """
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .cases.variants import GRAPH
 from .figures import CONTIGUOUS, Rows
 from .results import Row
 
@@ -38,6 +39,8 @@ def fill(rows: Sequence[Row]) -> None:
 def _practical_ms(rows: Rows, row: Row, name: str) -> float | None:
     """Of operators in the row's layout; of whole networks in the faster one, as users choose."""
     key = (row.group, row.case, row.mode)
+    if row.provider.endswith(GRAPH):
+        name += GRAPH
     if row.group == "network":
         best = rows.best(*key, name)
         return None if best is None else best.median

@@ -32,7 +32,7 @@ class Children:
 
     def __init__(self, plan: Plan, threads: int, errors: IO[str]) -> None:
         """What they write to their standard error goes to ``errors``."""
-        words = ["--plan", plan.name, "--device", plan.device, "--threads", str(threads)]
+        words = ["--plan", plan.name, "--threads", str(threads)]
         self._command = [sys.executable, "-m", f"{__package__}.memory", *words]
         self._errors = errors
         self._process: subprocess.Popen[str] | None = None

@@ -18,12 +18,12 @@ def block(full: Result, full_name: str, sweep: Path | None) -> str:
     parts = [
         f"Fused, contiguous · channels-last, from [`{full_name}`]({FOLDER}/{full_name}); "
         "- is not measured.",
-        _table(("network, of plain operators", "inference", "training step"), _networks(rows)),
-        _table(
+        table(("network, of plain operators", "inference", "training step"), _networks(rows)),
+        table(
             ("norm", *(f"{mode}, of {bound}" for mode in modes for bound in ("batch norm", BYTES))),
             _norms(rows),
         ),
-        _table(("partial convolution, of conv2d", *modes), _layers(rows)),
+        table(("partial convolution, of conv2d", *modes), _layers(rows)),
     ]
     if sweep is None:
         parts.append("No sweep is stored yet: `python -m benchmarks --plan sweep` makes one.")
@@ -74,6 +74,7 @@ def _shares(rows: Rows, key: tuple[str, str, str], bound: str) -> str:
     return " · ".join(texts)
 
 
-def _table(head: tuple[str, ...], body: list[list[str]]) -> str:
+def table(head: tuple[str, ...], body: list[list[str]]) -> str:
+    """In Markdown: first column left, the others right."""
     ruler = ["---"] + ["---:"] * (len(head) - 1)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ruler, *body))

@@ -97,7 +97,7 @@ def compute(all_rows: Sequence[Row]) -> list[dict[str, Any]]:
         _faster("RN_L forward+backward: faster than the reference", 6, *_pair(rows, learnt)),
         *_layer_figures(rows, FORWARD, inner=1.15, ends=1.4),
         *_layer_figures(rows, BOTH, inner=1.15, ends=1.25),
-        _figure(
+        figure(
             "partial conv forward, C-channel mask: faster than the reference",
             2.0,
             ">=",
@@ -111,19 +111,19 @@ def compute(all_rows: Sequence[Row]) -> list[dict[str, Any]]:
         ("reference-compiled", "the compiled reference", 1.5),
     ):
         value = best_ratio(rows, step, provider, "fused")
-        found.append(_figure(f"{name}: faster than {words}", target, ">=", value, where))
+        found.append(figure(f"{name}: faster than {words}", target, ">=", value, where))
     half = ("network", "cgan_pc_rn@bf16", STEP)
     value = best_ratio(rows, half, "fused", "fused, float32")
-    found.append(_figure(f"{name}: time in bfloat16 / float32", 1.0, "<=", value, where))
+    found.append(figure(f"{name}: time in bfloat16 / float32", 1.0, "<=", value, where))
     for case in rows.cases("volume"):
         volume = ("volume", case, BOTH)
         value = best_ratio(rows, volume, "fused", "bound")
-        figure = f"partial conv fwd+bwd, {case}: time / conv3d"
-        found.append(_figure(figure, 1.2, "<=", value, where))
+        what = f"partial conv fwd+bwd, {case}: time / conv3d"
+        found.append(figure(what, 1.2, "<=", value, where))
     value = best_ratio(rows, step, "fused", "plain")
-    found.append(_figure(f"{name}: time / plain network", 1.1, "<=", value, where))
+    found.append(figure(f"{name}: time / plain network", 1.1, "<=", value, where))
     value = memory_ratio(rows, step)
-    found.append(_figure(f"{name}: peak memory / reference", 0.62, "<=", value, where))
+    found.append(figure(f"{name}: peak memory / reference", 0.62, "<=", value, where))
     return found
 
 
@@ -142,11 +142,11 @@ def _pair(
 
 
 def _faster(name: str, target: float, ours: float | None, theirs: float | None) -> dict[str, Any]:
-    return _figure(name, target, ">=", ratio(theirs, ours))
+    return figure(name, target, ">=", ratio(theirs, ours))
 
 
 def _slower(name: str, target: float, ours: float | None, theirs: float | None) -> dict[str, Any]:
-    return _figure(name, target, "<=", ratio(ours, theirs))
+    return figure(name, target, "<=", ratio(ours, theirs))
 
 
 def _layer_figures(rows: Rows, mode: str, inner: float, ends: float) -> list[dict[str, Any]]:
@@ -164,13 +164,14 @@ def _layer_figures(rows: Rows, mode: str, inner: float, ends: float) -> list[dic
             name = f"partial conv {short}, {place}, {layout}: time / conv2d"
             value, layer = worst or (None, "")
             where = f"worst: {layer}" if layer else ""
-            figures.append(_figure(name, target, "<=", value, where))
+            figures.append(figure(name, target, "<=", value, where))
     return figures
 
 
-def _figure(
+def figure(
     name: str, target: float, relation: str, measured: float | None, detail: str = ""
 ) -> dict[str, Any]:
+    """A target, what was measured, and whether it is reached (None where nothing was)."""
     reached = None
     if measured is not None:
         reached = measured >= target if relation == ">=" else measured <= target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
@@ -15,7 +16,7 @@ import inpaint_ops.info
 from .baselines import peers
 
 ROOT = Path(__file__).parent.parent
-GENERATED = ("benchmarks/results", "README.md", "docs/benchmarks.md")
+GENERATED = ("benchmarks/results", "README.md", "docs/benchmarks.md", "docs/gpu-results.md")
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -29,6 +30,11 @@ def describe_machine(device: str) -> dict[str, Any]:
         "ram_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "os": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "gpu_memory_gb": (
+            round(torch.cuda.get_device_properties().total_memory / 2**30, 1)
+            if device == "cuda"
+            else None
+        ),
     }
 
 
@@ -40,9 +46,19 @@ def describe_versions() -> dict[str, Any]:
         "torch": torch.__version__,
         "inpaint_ops": info["versions"]["inpaint_ops"],
         "peers": {name: peers.version(name) for name in peers.PACKAGES},
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "triton": _version("triton"),
         "build": info["build"],
         "backends": info["backends"],
     }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def describe_commit() -> dict[str, Any]:

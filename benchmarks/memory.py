@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import dataclasses
 import gc
 import json
 import os
@@ -42,27 +41,19 @@ M_MMAP_THRESHOLD = -3  # of mallopt
 LARGE_BYTES = 128 << 10
 
 
-def measure(candidate: Candidate, steps: int, device: str) -> dict[str, Any]:
+def measure(candidate: Candidate, steps: int) -> dict[str, Any]:
     """Peak bytes and median milliseconds of ``steps`` calls, in this very process."""
     call = candidate.build()
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    else:
-        _give_back()
-        before = psutil.Process().memory_info().rss
-        _restart_peak()
+    _give_back()
+    before = psutil.Process().memory_info().rss
+    _restart_peak()
     times = []
     for _ in range(steps):
         start = time.perf_counter()
         call()
-        if device == "cuda":
-            torch.cuda.synchronize()
         times.append((time.perf_counter() - start) * 1e3)
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident()
     later = sorted(times[1:])
-    return {"peak_bytes": max(0, peak - before), "isolated_ms": later[len(later) // 2]}
+    return {"peak_bytes": max(0, peak_resident() - before), "isolated_ms": later[len(later) // 2]}
 
 
 def peak_resident() -> int:
@@ -109,12 +100,11 @@ def main() -> int:
     """Entry of the child process: a candidate on each line of input, one line of JSON for each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--plan", choices=sorted(PLANS), required=True)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
-    plan = with_device(PLANS[args.plan], args.device)
+    plan = PLANS[args.plan]
     for line in sys.stdin:
-        if sys.platform == "linux" and plan.device == "cpu":
+        if sys.platform == "linux":
             _answer_in_fork(plan, args.threads, json.loads(line))
         else:
             _answer(plan, args.threads, json.loads(line), more=False)
@@ -144,7 +134,7 @@ def _answer(plan: Plan, threads: int, wanted: list[str], more: bool) -> None:
         case, candidate = _find(plan, *wanted)
         if case.sweep is not None:
             map_large_blocks()
-        report = measure(candidate, plan.memory_steps, plan.device)
+        report = measure(candidate, plan.memory_steps)
     except Exception as failure:  # reported to the parent, which shows it beside the others
         report = {"error": one_line(failure)}
     print(json.dumps({**report, "more": more}), flush=True)
@@ -163,11 +153,6 @@ def _find(plan: Plan, case_id: str, provider: str, layout: str) -> tuple[Case, C
             if (case.id, candidate.provider, candidate.layout) == (case_id, provider, layout):
                 return case, candidate
     raise ValueError(f"the {plan.name} plan has no {case_id} by {provider} ({layout})")
-
-
-def with_device(plan: Plan, device: str) -> Plan:
-    """The same plan on another device."""
-    return dataclasses.replace(plan, device=device)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -56,39 +56,71 @@ class Truth:
     """A float64 result, and how far from it a float32 result may be.
 
     ``tolerance`` bounds ``max |a - b| / max |b|``; with ``mean_square`` it bounds the same ratio
-    of root mean squares, for results where single elements may legitimately jump.
+    of root mean squares, for results where single elements may legitimately jump. ``own`` is the
+    error, measured alike, of PyTorch's plain operator in the same dtype, where that is known.
     """
 
     value: Tensor
     tolerance: float
     mean_square: bool = False
+    own: float | None = None
 
 
 @dataclass(frozen=True)
 class Match:
-    """How a candidate's results compare with the truth: the worst of them, against its bound."""
+    """How a candidate's results compare with the truth: the worst of them, against its bound.
+
+    ``over_own`` is the largest error in units of PyTorch's own.
+    """
 
     ok: bool
     worst: str
     error: float
     tolerance: float
+    over_own: float | None = None
 
     def to_json(self) -> dict[str, object]:
         """Plain data for the result file; JSON knows no infinity, so such an error is null."""
-        return {**asdict(self), "error": self.error if math.isfinite(self.error) else None}
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+        return finite
 
 
 def compare(outputs: Outputs, truth: Mapping[str, Truth]) -> Match:
     """Compare every result that ``truth`` knows; a missing or non-finite one is a mismatch."""
     worst = Match(True, "", 0.0, 1.0)
+    over_own: float | None = None
     for name, expected in truth.items():
         error = _error(outputs.get(name), expected)
+        if expected.own is not None:
+            over_own = max(over_own or 0.0, error / expected.own)
         # "not <=" also catches NaN.
         ok = not (error != error or error > expected.tolerance)
         match = Match(ok, name, error, expected.tolerance)
         if not worst.worst or (worst.ok and not ok) or _badness(match) > _badness(worst):
             worst = match
-    return worst
+    return replace(worst, over_own=over_own)
+
+
+def beside_own(
+    truth: Mapping[str, Truth], own: Outputs, exact: Outputs, dtype: torch.dtype
+) -> dict[str, Truth]:
+    """``truth`` with room for what PyTorch's plain operator loses in ``dtype``.
+
+    ``own`` is what that operator computes, ``exact`` the same in float64. An exact result rounded
+    once is off by half an epsilon; nothing is asked to do better. Twice PyTorch's own error is
+    allowed, and one rounding more: a masked operator rescales what it has rounded.
+    """
+    eps, found = torch.finfo(dtype).eps, dict(truth)
+    for name, expected in truth.items():
+        if name in own:
+            error = _error(own[name], replace(expected, value=exact[name]))
+            error = max(error, eps / 2)
+            tolerance = max(expected.tolerance, 2 * error + eps)
+            found[name] = replace(expected, own=error, tolerance=tolerance)
+    return found
 
 
 def _error(found: Tensor | None, expected: Truth) -> float:

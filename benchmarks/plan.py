@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import torch
 
 from .baselines import LEVELS, NETWORKS
 
@@ -28,7 +31,10 @@ class Plan:
     ``min_rounds`` of each provider, whatever it takes, and at most ``max_rounds``. Once a run is
     older than ``deadline_seconds``, as on a slow machine or when nothing is compiled yet, what is
     left gets HURRIED_ROUNDS, and compiled providers and memory (not that of sweeps) are skipped,
-    visibly.
+    visibly. Past ``budget_seconds`` nothing more is begun.
+
+    All of it is measured in each of ``dtypes``; ``dtype`` is the one that a case was made for.
+    ``backends`` are named on a GPU, where there are several: each is then a provider of its own.
     """
 
     name: str
@@ -46,6 +52,7 @@ class Plan:
     memory_networks: tuple[str, ...] = ()
     half_networks: tuple[str, ...] = ()  # also trained under bfloat16 autocast
     volumes: int = 0  # cases in three dimensions
+    activations: bool = False  # norms also with the ReLU behind them
     memory_norms: bool = False
     memory_steps: int = 2
     layer_seconds: float = 0.0
@@ -55,6 +62,21 @@ class Plan:
     size: int = 256
     device: str = "cpu"
     seed: int = 0
+    dtypes: tuple[str, ...] = ("float32",)
+    dtype: str = "float32"
+    backends: tuple[str, ...] = ()
+    budget_seconds: float = math.inf
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Of features and parameters."""
+        found: torch.dtype = getattr(torch, self.dtype)
+        return found
+
+    @property
+    def suffix(self) -> str:
+        """What marks the names of cases in half precision."""
+        return {"float32": "", "bfloat16": "@bf16", "float16": "@fp16"}[self.dtype]
 
 
 FULL = Plan(
@@ -125,3 +147,28 @@ SWEEP = Plan(
 )
 
 PLANS = {plan.name: plan for plan in (FULL, QUICK, SWEEP)}
+
+CUDA = Plan(
+    name="cuda",
+    device="cuda",
+    batch=16,
+    dtypes=("bfloat16", "float32", "float16"),  # the one with targets first, should time run out
+    backends=("cuda", "triton"),
+    layers=tuple(level.name for level in LEVELS),
+    heavy_layers=("enc2",),
+    compiled_layers=("dec2",),
+    big_norms=("RN_B", "RN_L"),
+    norm_levels=("enc2", "enc4", "dec2", "dec4"),
+    activations=True,
+    networks=tuple(reversed(NETWORKS)),
+    compiled_networks=(("cgan_pc_rn", "step"),),
+    volumes=3,
+    layer_seconds=0.2,
+    norm_seconds=0.2,
+    network_seconds=1.5,
+    deadline_seconds=math.inf,
+    budget_seconds=330.0,
+    min_rounds=5,
+    max_rounds=30,
+)
+"""With the tests marked ``gpu`` before it, under ten minutes on an H200."""

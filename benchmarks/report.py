@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from . import figures, tables
+from . import figures, gpu_docs, tables
 from .figures import BOTH, FORWARD, Rows
 from .results import Result, Row
 
@@ -25,6 +25,33 @@ def show(result: Result, console: Console) -> None:
     rows = Rows(result.rows)
     if rows.cases("network"):
         console.print(tables.networks(rows))
+    if result.arguments["device"] == "cuda":
+        _show_gpu(result, console)
+    else:
+        _show_operators(rows, console)
+    if any(figure["measured"] is not None for figure in result.figures):
+        console.print(_figures(result))
+    for row in result.rows:
+        if (row.error and not row.skipped) or row.wrong:
+            console.print(problem(row))
+    if result.skipped:
+        console.print("[yellow]left out, for want of time:[/yellow]")
+        console.print("\n".join(f"  {name}" for name in result.skipped), highlight=False)
+    if result.disturbed:
+        names = ", ".join(result.disturbed)
+        console.print(f"[yellow]other processes were busy during: {names}[/yellow]")
+    lines = headline(rows)
+    if lines:
+        console.print(Panel("\n".join(lines), title=result.where, border_style="green"))
+
+
+def _show_gpu(result: Result, console: Console) -> None:
+    """Operators in the precision that nets train in; all the others are in the stored result."""
+    for line in gpu_docs.tables(Rows(result.rows)):
+        console.print(line, highlight=False, markup=False)
+
+
+def _show_operators(rows: Rows, console: Console) -> None:
     if rows.cases("norm"):
         console.print(tables.norms(rows))
     for mode in (FORWARD, BOTH):
@@ -34,17 +61,6 @@ def show(result: Result, console: Console) -> None:
         console.print(tables.layers(rows, BOTH, "volume"))
     if rows.cases("sweep"):
         console.print(tables.sweeps(rows))
-    if any(figure["measured"] is not None for figure in result.figures):
-        console.print(_figures(result))
-    for row in result.rows:
-        if row.error or row.wrong:
-            console.print(problem(row))
-    if result.disturbed:
-        names = ", ".join(result.disturbed)
-        console.print(f"[yellow]other processes were busy during: {names}[/yellow]")
-    lines = headline(rows)
-    if lines:
-        console.print(Panel("\n".join(lines), title=result.where, border_style="green"))
 
 
 def headline(rows: Rows) -> list[str]:

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-FORMAT_VERSION = 2
-READABLE = (1, 2)
-"""Format 1 knew no sweeps, peers and shares: there they are absent, as where none is measured."""
+FORMAT_VERSION = 3
+READABLE = (1, 2, 3)
+"""Format 1 knew no sweeps, peers and shares, format 2 no skipped candidates and no graphs: there
+they are absent, as where none is measured."""
+SKIPPED = "skipped: the run was past its time"
 RESULTS = Path(__file__).parent / "results"
 BUSY = 0.05
 """Share of the processors that other processes may take before a case is called disturbed."""
@@ -25,7 +27,9 @@ class Row:
 
     ``page_faults`` is the median per call. ``peak_bytes`` is the peak resident memory of a process
     that runs nothing else, less what was resident just before the first call, and
-    ``isolated_ms`` the median time of a later call in that process. ``match`` is empty for bounds.
+    ``isolated_ms`` the median time of a later call in that process; on a GPU ``peak_bytes`` is the
+    peak of torch's allocator in one warm call, less what was allocated before the first.
+    ``match`` is empty for bounds.
     ``foreign_cpu`` is the share of the processors that other processes took while the case was
     timed: above a few per cent, the times are not to be trusted. ``least_bytes`` is what any
     implementation must move, ``share`` the achieved share of each bound (see ``bounds``),
@@ -64,12 +68,17 @@ class Row:
         return self.match is not None and not self.match["ok"]
 
     @property
+    def skipped(self) -> bool:
+        """Whether there was no time for it."""
+        return self.error == SKIPPED
+
+    @property
     def failed(self) -> bool:
         """Whether this row must fail the run: a wrong result, or ours not running at all.
 
         A peer may deviate by its own design: that is shown, and no failure of ours.
         """
-        if self.peer:
+        if self.peer or self.skipped:
             return False
         return self.wrong or (self.error is not None and self.provider.startswith("fused"))
 
@@ -93,6 +102,13 @@ class Result:
     def failures(self) -> list[Row]:
         """Rows that make the run exit with an error."""
         return [row for row in self.rows if row.failed]
+
+    @property
+    def skipped(self) -> list[str]:
+        """Every candidate that the run had no time for."""
+        return [
+            f"{r.group}/{r.case}/{r.mode} {r.provider} ({r.layout})" for r in self.rows if r.skipped
+        ]
 
     @property
     def disturbed(self) -> list[str]:
@@ -156,13 +172,13 @@ def load(path: Path) -> Result:
     return Result(**{**data, "rows": rows, "format_version": FORMAT_VERSION})
 
 
-def newest(plan: str, folder: Path = RESULTS) -> Path | None:
-    """The latest CPU run of every case of a plan in a folder, by the date inside the file."""
+def newest(plan: str, folder: Path = RESULTS, device: str = "cpu") -> Path | None:
+    """The latest run of every case of a plan in a folder, by the date inside the file."""
     found = [(load(path), path) for path in sorted(folder.glob("*.json"))]
     whole = [
         (result.date, path)
         for result, path in found
         if (result.arguments["plan"], result.arguments["only"]) == (plan, None)
-        and result.arguments["device"] == "cpu"
+        and result.arguments["device"] == device
     ]
     return max(whole)[1] if whole else None

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import psutil
-import torch
 
 from .cases import Call, Candidate, Case, Truth
+from .devices import Device
 from .oracle import Match, compare
-from .results import Row, quantiles
-
-if sys.platform != "win32":
-    import resource
+from .results import SKIPPED, Row, quantiles
 
 
 @dataclass
@@ -31,45 +27,59 @@ class Entry:
     error: str | None = None
     milliseconds: list[float] = field(default_factory=list)
     faults: list[int] = field(default_factory=list)
+    peak_bytes: int | None = None
 
 
 Progress = Callable[[str], None]
 
 HURRIED_ROUNDS = 3
 
-SKIPPED = "skipped: the run was past its time"
+COMPILE_SECONDS = 120.0
+"""What the compilation of a network may take: with less left it is not begun."""
 
 
 def run_case(
     case: Case,
-    device: str,
+    device: Device,
     min_rounds: int,
     max_rounds: int,
     progress: Progress = lambda _: None,
     hurry: bool = False,
+    left: Callable[[], float] = lambda: math.inf,
 ) -> list[Row]:
     """Check and time every candidate of a case; failures become rows that carry the error.
 
-    In a ``hurry`` nothing is compiled, and the rounds are as few as allowed.
+    In a ``hurry`` nothing is compiled, and the rounds are as few as allowed. Candidates that find
+    no time ``left`` (in seconds) are skipped.
     """
+    entries = [Entry(candidate) for candidate in case.candidates]
+    if left() <= 0:
+        for entry in entries:
+            entry.error = SKIPPED
+        return [_row(case, entry, None) for entry in entries]
     progress("computing the float64 truth")
     truth = case.truth()
-    entries = [Entry(candidate) for candidate in case.candidates]
+    with device.tuned():
+        for entry in entries:
+            compiled = entry.candidate.compiled
+            if (hurry and compiled) or left() <= (COMPILE_SECONDS if compiled else 0.0):
+                entry.error = SKIPPED
+                continue
+            progress(f"warming up {entry.candidate.provider}")
+            _prepare(entry, truth, device)
+        del truth
+        ready = [entry for entry in entries if entry.call is not None]
+        others = Bystanders()
+        if hurry:
+            time_rounds(ready, 0.0, device, min(min_rounds, HURRIED_ROUNDS), max_rounds, progress)
+        else:
+            time_rounds(ready, case.seconds, device, min_rounds, max_rounds, progress)
+        share = others.share()
+    rows = [_row(case, entry, share) for entry in entries]
     for entry in entries:
-        if hurry and entry.candidate.compiled:
-            entry.error = SKIPPED
-            continue
-        progress(f"warming up {entry.candidate.provider}")
-        _prepare(entry, truth)
-    del truth
-    ready = [entry for entry in entries if entry.call is not None]
-    others = Bystanders()
-    if hurry:
-        time_rounds(ready, 0.0, device, min(min_rounds, HURRIED_ROUNDS), max_rounds, progress)
-    else:
-        time_rounds(ready, case.seconds, device, min_rounds, max_rounds, progress)
-    share = others.share()
-    return [_row(case, entry, share) for entry in entries]
+        entry.call = None
+    device.release()
+    return rows
 
 
 class Bystanders:
@@ -94,17 +104,26 @@ class Bystanders:
         return total, total - idle, own.user + own.system
 
 
-def _prepare(entry: Entry, truth: Mapping[str, Truth]) -> None:
-    """Build, run once for the check (this also compiles) and, if it is short, again to warm up."""
+def _prepare(entry: Entry, truth: Mapping[str, Truth], device: Device) -> None:
+    """Build, run once for the check (this also compiles) and, if it is short, again to warm up.
+
+    A graph is checked by what its replay leaves.
+    """
     try:
         call = entry.candidate.build()
+        before = device.allocated()
+        if entry.candidate.graph:
+            call = device.capture(call)
         started = time.perf_counter()
         outputs = call()
         long = time.perf_counter() - started > 1
         if entry.candidate.checked:
             entry.match = compare(outputs, truth)
         del outputs
-        if not long:
+        if before is not None and entry.candidate.weighed:
+            peak = device.peak(call)
+            entry.peak_bytes = None if peak is None else max(0, peak - before)
+        elif not long:
             call()
     except Exception as failure:  # a provider that cannot run is a result, not the end of the run
         entry.error = one_line(failure)
@@ -115,7 +134,7 @@ def _prepare(entry: Entry, truth: Mapping[str, Truth]) -> None:
 def time_rounds(
     entries: Sequence[Entry],
     seconds: float,
-    device: str,
+    device: Device,
     min_rounds: int,
     max_rounds: int,
     progress: Progress = lambda _: None,
@@ -145,34 +164,12 @@ def time_rounds(
         gc.enable()
 
 
-def _sample(entry: Entry, device: str) -> None:
-    """One timed call, the release of its results included."""
-    call = entry.call
-    assert call is not None
-    if device == "cuda":
-        start, end = _cuda_event(), _cuda_event()
-        torch.cuda.synchronize()
-        start.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        entry.milliseconds.append(start.elapsed_time(end))
-        return
-    faults = minor_faults()
-    begin = time.perf_counter_ns()
-    call()
-    elapsed = time.perf_counter_ns() - begin
-    entry.milliseconds.append(elapsed / 1e6)
-    entry.faults.append(minor_faults() - faults)
-
-
-def _cuda_event() -> Any:
-    return torch.cuda.Event(enable_timing=True)
-
-
-def minor_faults() -> int:
-    """Pages that this process had to have mapped so far: what fresh memory costs."""
-    return 0 if sys.platform == "win32" else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def _sample(entry: Entry, device: Device) -> None:
+    assert entry.call is not None
+    found = device.sample(entry.call)
+    entry.milliseconds.append(found.milliseconds)
+    if found.faults is not None:
+        entry.faults.append(found.faults)
 
 
 def one_line(failure: BaseException) -> str:
@@ -196,6 +193,7 @@ def _row(case: Case, entry: Entry, foreign_cpu: float | None) -> Row:
         quantiles_ms=quantiles(entry.milliseconds) if entry.milliseconds else None,
         rounds=len(entry.milliseconds),
         page_faults=faults[len(faults) // 2] if faults else None,
+        peak_bytes=entry.peak_bytes,
         foreign_cpu=foreign_cpu,
         match=None if entry.match is None else entry.match.to_json(),
         error=entry.error,

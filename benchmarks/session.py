@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Callable, Sequence
@@ -11,12 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import bounds, figures
+from . import bounds, figures, gpu_figures
 from .baselines import peers
 from .cases import Case, all_cases
 from .children import Children, children
+from .devices import Device
 from .machine import describe_commit, describe_machine, describe_versions
-from .plan import Plan
+from .plan import CUDA, Plan
 from .report import problem
 from .results import BUSY, Result, Row
 from .runner import run_case
@@ -38,12 +40,32 @@ NOTES = [
 ]
 
 
+OURS = ("fused", *(f"fused-{name}" for name in CUDA.backends))
+"""Whose speed-up is told in passing."""
+
+GPU_NOTES = [
+    NOTES[0],
+    NOTES[1] + " Adam's rate is zero, so that every call has the same result.",
+    "Times are those of CUDA events around one call, after a write of 256 MiB that flushes the L2 "
+    "cache; torch.backends.cudnn.benchmark is on, TF32 as torch sets it.",
+    "Graphs are captured after three calls on a stream of their own, and replayed; reference, "
+    "fused and plain operators have one each.",
+    "Peak memory is torch.cuda.max_memory_allocated during a warm call, less what was allocated "
+    "before the candidate's first.",
+    "Half precision: networks under autocast, operators on tensors of the dtype; what a result may "
+    "be off is twice what PyTorch's plain operator is, and one rounding (over_own: the error in "
+    "units of PyTorch's own). The published forms are shown, but excused.",
+    *NOTES[3:4],
+    *NOTES[5:],
+]
+
+
 def select(plan: Plan, only: str | None) -> list[Case]:
     """Cases whose id contains ``only``."""
     return [case for case in all_cases(plan) if only is None or only in case.id]
 
 
-def run(plan: Plan, only: str | None, console: Console) -> Result:
+def run(plan: Plan, only: str | None, console: Console, device: Device) -> Result:
     """Measure every selected case and return the result, figures included."""
     started = time.perf_counter()
     absent = missing_peers()
@@ -55,8 +77,13 @@ def run(plan: Plan, only: str | None, console: Console) -> Result:
         versions=describe_versions(),
         commit=describe_commit(),
         arguments={"plan": plan.name, "device": plan.device, "only": only},
-        notes=[*NOTES, *absent],
+        notes=[*(GPU_NOTES if plan.backends else NOTES), *absent],
     )
+    result.machine["copy_gb_s"] = device.copy_gigabytes_per_second()
+
+    def left() -> float:
+        return plan.budget_seconds - (time.perf_counter() - started)
+
     cases = select(plan, only)
     columns = (
         BarColumn(30),
@@ -64,8 +91,10 @@ def run(plan: Plan, only: str | None, console: Console) -> Result:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
+    # Where the device can tell a candidate's memory, no child has to.
+    weighing = children(plan, torch.get_num_threads()) if device.allocated() is None else None
     with (
-        children(plan, torch.get_num_threads()) as running,
+        weighing or contextlib.nullcontext() as running,
         Progress(*columns, console=console, transient=True) as progress,
     ):
         task = progress.add_task("", total=len(cases))
@@ -75,18 +104,22 @@ def run(plan: Plan, only: str | None, console: Console) -> Result:
                 progress.update(task, description=f"{case.id} [dim]{what}[/dim]")
 
             hurry = time.perf_counter() - started > plan.deadline_seconds
-            rows = run_case(case, plan.device, plan.min_rounds, plan.max_rounds, tell, hurry)
+            rows = run_case(case, device, plan.min_rounds, plan.max_rounds, tell, hurry, left)
             # Of a sweep, memory is one half, and the cheaper one.
-            if case.memory and (not hurry or case.sweep is not None):
+            if running and case.memory and (not hurry or case.sweep is not None):
                 _add_memory(running, case, rows, tell)
             result.rows += rows
             console.print(_line(case, rows), highlight=False)
             for row in rows:
-                if row.wrong or row.error is not None:
+                if row.wrong or (row.error is not None and not row.skipped):
                     console.print("   " + problem(row), highlight=False)
             progress.advance(task)
     bounds.fill(result.rows)
-    result.figures = figures.compute(result.rows)
+    result.figures = (
+        gpu_figures.compute(result.rows, plan.backends)
+        if plan.backends
+        else figures.compute(result.rows)
+    )
     result.seconds = round(time.perf_counter() - started, 1)
     return result
 
@@ -116,11 +149,15 @@ def _line(case: Case, rows: Sequence[Row]) -> str:
     """What one finished case says in passing."""
     known = figures.Rows(rows)
     key = (case.group, case.name, case.mode)
-    faster = figures.fair_ratio(known, key, "reference", "fused")
     mark = "[red]✗[/red]" if any(row.failed for row in rows) else "[green]✓[/green]"
     text = f" {mark} {case.id}"
-    if faster is not None:
-        text += f"  {faster:.2f}x the reference"
+    for ours in dict.fromkeys(row.provider for row in rows if row.provider in OURS):
+        faster = figures.fair_ratio(known, key, "reference", ours)
+        if faster is not None:
+            text += f"  {'' if ours == OURS[0] else ours + ' '}{faster:.2f}x the reference"
+    skipped = sum(row.skipped for row in rows)
+    if skipped:
+        text += f"  [yellow]{skipped} of {len(rows)} skipped: out of time[/yellow]"
     busy = max((row.foreign_cpu or 0.0 for row in rows), default=0.0)
     if busy > BUSY:
         text += f"  [yellow]other processes took {busy:.0%} of the processors[/yellow]"

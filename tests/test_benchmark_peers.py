@@ -12,6 +12,7 @@ from rich.console import Console
 from benchmarks import report, runner, session
 from benchmarks.baselines import peers
 from benchmarks.cases import CONTIGUOUS, Candidate, Case, Truth, all_cases
+from benchmarks.devices import HOST
 from benchmarks.plan import QUICK
 
 
@@ -46,7 +47,7 @@ def test_torch_pconv_matches_the_definition_where_it_is_installed(wanted: str) -
         assert not peer
         return
     assert [c.provider for c in peer] == [peers.TORCH_PCONV]
-    (row,) = runner.run_case(dataclasses.replace(case, candidates=peer, seconds=0.0), "cpu", 1, 1)
+    (row,) = runner.run_case(dataclasses.replace(case, candidates=peer, seconds=0.0), HOST, 1, 1)
     assert row.error is None
     assert row.match is not None
     assert row.match["ok"], row.match
@@ -65,7 +66,7 @@ def test_a_peer_that_deviates_is_shown_and_fails_nothing() -> None:
         truth=lambda: {"y": Truth(torch.zeros(3, dtype=torch.float64), 1e-6)},
         seconds=0.0,
     )
-    (row,) = runner.run_case(case, "cpu", 1, 1)
+    (row,) = runner.run_case(case, HOST, 1, 1)
     assert row.peer
     assert row.wrong
     assert not row.failed

@@ -64,7 +64,7 @@ def test_results_survive_a_round_trip(tmp_path: Path) -> None:
     assert results.load(path) == result
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     text = path.read_text("utf-8")
-    path.write_text(text.replace('"format_version": 2', '"format_version": 99'), "utf-8")
+    path.write_text(text.replace('"format_version": 3', '"format_version": 99'), "utf-8")
     with pytest.raises(ValueError, match="format 99"):
         results.load(path)
 

@@ -15,6 +15,7 @@ from benchmarks import memory, oracle, results, runner, session
 from benchmarks.__main__ import main
 from benchmarks.cases import BOTH, CONTIGUOUS, Candidate, Case, Truth, all_cases
 from benchmarks.children import children
+from benchmarks.devices import HOST
 from benchmarks.memory import measure
 from benchmarks.plan import FULL, QUICK, SWEEP, Plan
 
@@ -62,7 +63,7 @@ def test_rounds_interleave_every_provider() -> None:
     entries = [
         runner.Entry(Candidate(name, CONTIGUOUS, lambda: dict), recorder(name)) for name in names
     ]
-    runner.time_rounds(entries, seconds=60, device="cpu", min_rounds=3, max_rounds=12)
+    runner.time_rounds(entries, seconds=60, device=HOST, min_rounds=3, max_rounds=12)
     rounds = [calls[i : i + 4] for i in range(0, len(calls), 4)]
     assert len(rounds) == 12
     assert all(sorted(order) == names for order in rounds)
@@ -72,7 +73,7 @@ def test_rounds_interleave_every_provider() -> None:
 
 def test_rounds_stop_when_the_time_is_used_up_but_not_too_early() -> None:
     entry = runner.Entry(Candidate("a", CONTIGUOUS, lambda: dict), dict)
-    runner.time_rounds([entry], seconds=0.0, device="cpu", min_rounds=4, max_rounds=9)
+    runner.time_rounds([entry], seconds=0.0, device=HOST, min_rounds=4, max_rounds=9)
     assert len(entry.milliseconds) == 4
 
 
@@ -142,7 +143,7 @@ def test_a_broken_baseline_is_shown_but_does_not_fail_the_run() -> None:
     case = _fake_case(lambda: {"y": torch.ones(3)})
     broken = Candidate("reference", CONTIGUOUS, lambda: _broken)
     rows = runner.run_case(
-        dataclasses.replace(case, candidates=[broken, *case.candidates[1:]]), "cpu", 1, 1
+        dataclasses.replace(case, candidates=[broken, *case.candidates[1:]]), HOST, 1, 1
     )
     assert rows[0].error is not None
     assert rows[0].median is None
@@ -156,7 +157,7 @@ def test_memory_counts_what_a_call_allocates() -> None:
         kept[:] = [torch.ones(24 << 20)]
         return {}
 
-    found = measure(Candidate("fused", CONTIGUOUS, lambda: call), 2, "cpu")
+    found = measure(Candidate("fused", CONTIGUOUS, lambda: call), 2)
     assert found["peak_bytes"] > 90e6
     assert found["isolated_ms"] > 0
 
@@ -208,7 +209,7 @@ def test_how_a_child_ended_is_said(code: int, words: str) -> None:
 )
 def test_real_cases_match_the_oracle(wanted: str) -> None:
     case = next(c for c in all_cases(QUICK) if c.id == wanted)
-    rows = runner.run_case(dataclasses.replace(case, seconds=0.0), "cpu", 1, 1)
+    rows = runner.run_case(dataclasses.replace(case, seconds=0.0), HOST, 1, 1)
     assert [row.error for row in rows] == [None] * len(rows)
     checked = [row.match["ok"] for row in rows if row.match is not None]
     assert checked == [True] * sum(c.checked for c in case.candidates)

@@ -30,7 +30,7 @@ def torch_pconv(
 
     out_channels, in_channels, kernel, _ = weight.shape
     layer = PConv2d(in_channels, out_channels, kernel, stride, padding, bias=True)
-    layer.to(weight.device)
+    layer.to(weight.device, weight.dtype)
     kernels, shift = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
     layer.regular_conv.weight = kernels
     # Its own parameter is (1, C, 1, 1). Seen through a view, the gradient has everyone's shape.

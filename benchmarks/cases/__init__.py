@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from ..plan import Plan
@@ -10,6 +11,7 @@ from .layer import layer_cases
 from .network import network_cases
 from .norm import norm_cases
 from .sweep import sweep_cases
+from .variants import expand
 from .volume import volume_cases
 
 __all__ = [
@@ -32,8 +34,7 @@ def all_cases(plan: Plan) -> Iterator[Case]:
     Norms come first, in a young process: there a large output is fresh memory. Later the allocator
     has freed pieces at hand that are as large, and a copy without page faults is another bound.
     """
-    yield from norm_cases(plan)
-    yield from network_cases(plan)
-    yield from layer_cases(plan)
-    yield from volume_cases(plan)
-    yield from sweep_cases(plan)
+    for dtype in plan.dtypes:
+        there = dataclasses.replace(plan, dtype=dtype)
+        for makers in (norm_cases, network_cases, layer_cases, volume_cases, sweep_cases):
+            yield from (expand(plan, case) for case in makers(there))

@@ -24,8 +24,9 @@ class Candidate:
     """One way to compute a case; ``build`` allocates what it needs and returns the call.
 
     A bound computes something else (a plain convolution, a copy), so it is not ``checked``. A
-    ``peer`` is somebody else's package: where it deviates from the definition, that is shown, but
-    is no failure of ours.
+    ``peer`` is somebody else's package, or the published form where its dtype is beyond it: where
+    it deviates from the definition, that is shown, but is no failure of ours. A ``graph`` is
+    recorded once and replayed.
     """
 
     provider: str
@@ -33,6 +34,7 @@ class Candidate:
     build: Callable[[], Call]
     checked: bool = True
     peer: bool = False
+    graph: bool = False
 
     @property
     def compiled(self) -> bool:
@@ -43,7 +45,8 @@ class Candidate:
     def weighed(self) -> bool:
         """Whether its memory tells something: the trick and the copies are there for their time,
         and compiling once more would take longer than it tells."""
-        return not self.compiled and self.provider not in ("one-channel", "clone", "warm copy")
+        idle = ("one-channel", "clone", "warm copy")
+        return not self.compiled and not self.graph and self.provider not in idle
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from ..baselines import FullMaskConv2d, PlaneMaskConv2d, peers
 from ..plan import Plan
 from . import workload
 from .base import BOTH, FORWARD, Call, Candidate, Outputs, Truth
-from .inputs import in_layout, noise
+from .inputs import exactly, in_layout, noise
 from .workload import with_gradients, without_gradients
 
 Operator = Callable[[Tensor], tuple[Tensor, Tensor | None]]
@@ -59,9 +59,10 @@ class Workload(workload.Workload):
         return self.plan.batch, sum(self.setting.channels), side, side
 
     def candidate(self, provider: str, layout: str) -> Candidate | None:
-        """One of the makers below; torch-pconv knows one mask plane only."""
+        """One of the makers below; torch-pconv knows one mask plane only, in float32."""
         peer = provider in peers.PACKAGES
-        if peer and (len(self.setting.channels) > 1 or peers.version(provider) is None):
+        beyond = len(self.setting.channels) > 1 or self.plan.dtype != "float32"
+        if peer and (beyond or peers.version(provider) is None):
             return None
         makers: Mapping[str, Callable[[str], Made]] = {
             "reference": self._reference,
@@ -104,7 +105,7 @@ class Workload(workload.Workload):
     def _load(self, conv: nn.Conv2d) -> nn.Conv2d:
         weight, bias = self.parameters()
         conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
-        return conv.to(self.plan.device)
+        return conv.to(self.plan.device, self.plan.torch_dtype)
 
     def _module(self, conv: nn.Conv2d, mask: Tensor, compiled: bool = False) -> Made:
         call = torch.compile(conv, dynamic=False) if compiled else conv
@@ -184,26 +185,58 @@ def _truth(plan: Plan, setting: Setting) -> dict[str, Truth]:
     Kept from the forward case for the one with gradients, which follows it.
     """
     x, planes = (t.double() for t in setting.inputs())
-    weight, bias = (t.double().requires_grad_() for t in Workload(plan, setting, BOTH).parameters())
-    x.requires_grad_(setting.input_gradient)
-    y, new_mask = oracle.partial_conv(
-        x, planes, setting.channels, weight, bias, setting.stride, setting.padding
-    )
+    weight, bias = (t.double() for t in Workload(plan, setting, BOTH).parameters())
+    new_masks: list[Tensor] = []
+
+    def definition(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y, new_mask = oracle.partial_conv(
+            x, planes, setting.channels, weight, bias, setting.stride, setting.padding
+        )
+        new_masks[:] = [new_mask]
+        return y
+
+    with exactly():
+        results = _with_gradients(plan, setting, definition, x, weight, bias)
     sums = sum(setting.channels) * setting.kernel**2
-    positions = y.shape[0] * y.shape[2] * y.shape[3]
-    truth = {
-        "y": Truth(y.detach(), oracle.tolerance(sums)),
-        # Counts are small integers: the new mask has no rounding to forgive.
-        "new_mask": Truth(new_mask, 0.0),
+    positions = results["y"][:, 0].numel()
+    lengths = {
+        "y": sums,
+        "grad_weight": positions,
+        "grad_bias": positions,
+        "grad_x": setting.out * setting.kernel**2,
     }
-    leaves = {"grad_weight": (weight, positions), "grad_bias": (bias, positions)}
+    truth = {name: Truth(t, oracle.tolerance(lengths[name])) for name, t in results.items()}
+    # Counts are small integers: the new mask has no rounding to forgive.
+    truth["new_mask"] = Truth(new_masks[0], 0.0)
+    if not plan.backends:
+        return truth
+
+    def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.conv2d(x, weight, bias, setting.stride, setting.padding)
+
+    counts = torch.tensor(setting.channels, device=planes.device)
+    leaves = (x * planes.repeat_interleave(counts, 1), weight, bias)
+    own = _with_gradients(plan, setting, plain, *(t.to(plan.torch_dtype) for t in leaves))
+    with exactly():
+        exact = _with_gradients(plan, setting, plain, *leaves)
+    return oracle.beside_own(truth, own, exact, plan.torch_dtype)
+
+
+def _with_gradients(
+    plan: Plan,
+    setting: Setting,
+    function: Callable[[Tensor, Tensor, Tensor], Tensor],
+    *tensors: Tensor,
+) -> dict[str, Tensor]:
+    """Output and gradients of a function of x, weight and bias."""
+    x, weight, bias = (t.detach().requires_grad_() for t in tensors)
+    y = function(x, weight, bias)
+    leaves = {"grad_weight": weight, "grad_bias": bias}
     if setting.input_gradient:
-        leaves["grad_x"] = (x, setting.out * setting.kernel**2)
-    upstream = noise(plan, *y.shape, salt=2).double()
-    gradients = torch.autograd.grad(y, [leaf for leaf, _ in leaves.values()], upstream)
-    for (name, (_, length)), gradient in zip(leaves.items(), gradients, strict=True):
-        truth[name] = Truth(gradient, oracle.tolerance(length))
-    return truth
+        leaves["grad_x"] = x
+    upstream = noise(plan, *y.shape, salt=2).to(y.dtype)
+    gradients = torch.autograd.grad(y, list(leaves.values()), upstream)
+    return {"y": y.detach(), **dict(zip(leaves, gradients, strict=True))}
 
 
 def _call_module(

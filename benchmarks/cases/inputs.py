@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -11,6 +13,20 @@ from torch import Tensor, nn
 from ..baselines import UNet
 from ..data import load_images, load_masks
 from ..plan import Plan
+
+
+@contextlib.contextmanager
+def exactly() -> Iterator[None]:
+    """The same bits in each call, on a GPU too: candidates and truth make their inputs apart."""
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        yield
+
+
+def rounded(plan: Plan, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """In the plan's dtype."""
+    return tuple(tensor.to(plan.torch_dtype) for tensor in tensors)
 
 
 @lru_cache(maxsize=2)
@@ -26,12 +42,13 @@ def pictures(plan: Plan, hole_ratio: float) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=1)
 def activations(plan: Plan, hole_ratio: float) -> dict[str, tuple[Tensor, Tensor]]:
-    """Features and mask planes at the input of every layer, from a forward pass on photographs.
+    """Features and mask planes at the input of every layer, from a forward pass on photographs,
+    in float32.
 
     The masks went through the same updates as in the network, so deep layers see the small holes
     they would see there.
     """
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), exactly():
         torch.manual_seed(plan.seed)
         net = UNet("cgan_pc_rn", "one-channel")
         spread_weights(net)
@@ -42,7 +59,10 @@ def activations(plan: Plan, hole_ratio: float) -> dict[str, tuple[Tensor, Tensor
 def mixed(plan: Plan, hole_ratio: float, channels: int) -> tuple[Tensor, Tensor]:
     """That many random mixtures of the photographs' colours, and the masks (N, 1, H, W)."""
     images, masks = pictures(plan, hole_ratio)
-    return F.conv2d(images, noise(plan, channels, 3, 1, 1, salt=3)), masks
+    with exactly():
+        x = F.conv2d(images, noise(plan, channels, 3, 1, 1, salt=3).float())
+    x, masks = rounded(plan, x, masks)
+    return x, masks
 
 
 def spread_weights(net: nn.Module) -> None:
@@ -55,7 +75,7 @@ def spread_weights(net: nn.Module) -> None:
 def noise(plan: Plan, *shape: int, salt: int = 0) -> Tensor:
     """Standard normal numbers that depend on the plan's seed and ``salt`` only."""
     generator = torch.Generator().manual_seed(1000 + 17 * plan.seed + salt)
-    return torch.randn(*shape, generator=generator).to(plan.device)
+    return torch.randn(*shape, generator=generator).to(plan.device, plan.torch_dtype)
 
 
 def in_layout(tensor: Tensor, layout: str) -> Tensor:

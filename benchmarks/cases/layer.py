@@ -15,7 +15,7 @@ from ..data import HOLE_RATIOS
 from ..plan import Plan
 from .base import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, Case
 from .conv import Setting, Workload
-from .inputs import activations
+from .inputs import activations, rounded
 
 PROVIDERS = (
     ("reference", CONTIGUOUS),
@@ -49,7 +49,8 @@ def _cases(plan: Plan, level: Level, ratio: float) -> Iterator[Case]:
     """Both modes of one layer at one hole ratio."""
 
     def inputs() -> tuple[Tensor, Tensor]:
-        return activations(plan, ratio)[level.name]
+        x, planes = rounded(plan, *activations(plan, ratio)[level.name])
+        return x, planes
 
     setting = Setting(
         level.channels,

@@ -12,8 +12,8 @@ from ..baselines import LEVELS, Level
 from ..data import HOLE_RATIOS
 from ..plan import Plan
 from .base import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, Case
-from .inputs import activations, mixed, noise
-from .region import Setting, Workload
+from .inputs import activations, exactly, mixed, noise, rounded
+from .region import RELU, Setting, Workload
 
 BIG = "64x256x256"
 """The size at which memory traffic is all that counts; several target figures are set for it."""
@@ -48,6 +48,9 @@ def norm_cases(plan: Plan) -> Iterator[Case]:
 def _case(plan: Plan, setting: Setting, place: str, mode: str) -> Case:
     big = place == BIG
     providers = [*PROVIDERS, *([("clone", CONTIGUOUS)] if big and mode == FORWARD else [])]
+    if plan.activations and mode == BOTH:
+        layouts = (CONTIGUOUS, CHANNELS_LAST)
+        providers += [(f"{name}{RELU}", x) for name in ("fused", "batch norm") for x in layouts]
     return Workload(plan, setting, mode).case(
         "norm",
         f"{setting.kind} {place}",
@@ -76,14 +79,15 @@ def _behind(plan: Plan, level: Level) -> tuple[Tensor, Tensor]:
     x, planes = activations(plan, HOLE_RATIOS[0])[level.name]
     fan_in = x.shape[1] * level.kernel**2
     weight = noise(plan, level.out, x.shape[1], level.kernel, level.kernel, salt=4)
-    with torch.no_grad():
+    with torch.no_grad(), exactly():
         y, new_mask = oracle.partial_conv(
             x,
             planes,
             level.channels,
-            weight * (2 / fan_in) ** 0.5,
+            weight.float() * (2 / fan_in) ** 0.5,
             torch.zeros(level.out, device=x.device),
             level.stride,
             level.padding,
         )
-    return y, 1 - new_mask
+    y, holes = rounded(plan, y, 1 - new_mask)
+    return y, holes

@@ -14,7 +14,7 @@ from inpaint_ops import partial_conv3d
 from .. import oracle
 from ..plan import Plan
 from .base import BOTH, CHANNELS_LAST, CONTIGUOUS, Call, Candidate, Case, Outputs, Truth
-from .inputs import in_layout, noise
+from .inputs import exactly, in_layout, noise, rounded
 from .workload import Workload, with_gradients, without_gradients
 
 # Channels in and out, depth, height and width, stride; 3x3x3 windows.
@@ -51,7 +51,8 @@ class _Workload(Workload):
 
     def _inputs(self) -> tuple[Tensor, Tensor]:
         blocks = noise(self.plan, 1, 1, 4, 6, 6, salt=5) > -0.67
-        return noise(self.plan, *self.shape, salt=4), F.interpolate(blocks.float(), self.size)
+        (mask,) = rounded(self.plan, F.interpolate(blocks.float(), self.size))
+        return noise(self.plan, *self.shape, salt=4), mask
 
     def _parameters(self) -> tuple[Tensor, Tensor]:
         scale = (2 / (self.channels * 27)) ** 0.5
@@ -83,24 +84,47 @@ class _Workload(Workload):
     def truth(self) -> Mapping[str, Truth]:
         """The definition in float64."""
         x, mask = (t.double() for t in self._inputs())
-        leaves = {"grad_x": x.requires_grad_()}
-        leaves["grad_weight"], leaves["grad_bias"] = (
-            t.double().requires_grad_() for t in self._parameters()
-        )
-        count = F.conv3d(mask, torch.ones_like(mask[:, :, :3, :3, :3]), None, self.stride, 1)
-        new_mask = count.clamp(0, 1)
-        raw = F.conv3d(x * mask, leaves["grad_weight"], None, self.stride, 1)
-        offset = leaves["grad_bias"].view(1, -1, 1, 1, 1)
-        y = (raw * (27 / (count + 1e-8) * new_mask) + offset) * new_mask
-        upstream = noise(self.plan, *y.shape, salt=2).double()
-        gradients = torch.autograd.grad(y, list(leaves.values()), upstream)
-        positions = y[:, 0].numel()
-        lengths = {"grad_x": self.out * 27, "grad_weight": positions, "grad_bias": positions}
+        weight, bias = (t.double() for t in self._parameters())
+        with exactly():
+            count = F.conv3d(mask, torch.ones_like(mask[:, :, :3, :3, :3]), None, self.stride, 1)
+            new_mask = count.clamp(0, 1)
+            ratio = 27 / (count + 1e-8) * new_mask
+            results = self._results(x * mask, weight, bias, ratio, new_mask, mask)
+        positions = new_mask.numel()
+        lengths = {
+            "y": self.channels * 27,
+            "grad_x": self.out * 27,
+            "grad_weight": positions,
+            "grad_bias": positions,
+        }
+        truth = {name: Truth(t, oracle.tolerance(lengths[name])) for name, t in results.items()}
+        truth["new_mask"] = Truth(new_mask, 0.0)
+        if not self.plan.backends:
+            return truth
+        leaves = (x * mask, weight, bias)
+        own = self._results(*(t.to(self.plan.torch_dtype) for t in leaves))
+        with exactly():
+            exact = self._results(*leaves)
+        return oracle.beside_own(truth, own, exact, self.plan.torch_dtype)
+
+    def _results(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        ratio: Tensor | float = 1.0,
+        new_mask: Tensor | float = 1.0,
+        mask: Tensor | float = 1.0,
+    ) -> dict[str, Tensor]:
+        """Output and gradients of a convolution, of a partial one with its ratio and masks."""
+        x, weight, bias = (t.detach().requires_grad_() for t in (x, weight, bias))
+        offset = bias.view(1, -1, 1, 1, 1)
+        y = (F.conv3d(x, weight, None, self.stride, 1) * ratio + offset) * new_mask
+        upstream = noise(self.plan, *y.shape, salt=2).to(y.dtype)
+        grad_x, grad_weight, grad_bias = torch.autograd.grad(y, [x, weight, bias], upstream)
         return {
-            "y": Truth(y.detach(), oracle.tolerance(self.channels * 27)),
-            "new_mask": Truth(new_mask, 0.0),
-            **{
-                name: Truth(gradient, oracle.tolerance(lengths[name]))
-                for name, gradient in zip(leaves, gradients, strict=True)
-            },
+            "y": y.detach(),
+            "grad_x": grad_x * mask,
+            "grad_weight": grad_weight,
+            "grad_bias": grad_bias,
         }

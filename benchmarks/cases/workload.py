@@ -51,7 +51,7 @@ class Workload(abc.ABC):
         found = [self.candidate(*pair) for pair in providers]
         return Case(
             group=group,
-            name=name,
+            name=name + self.plan.suffix,
             detail=detail,
             mode=self.mode,
             shape=self.shape,
@@ -59,6 +59,7 @@ class Workload(abc.ABC):
             truth=self.truth,
             seconds=seconds,
             memory=memory,
+            dtype=self.plan.dtype,
             least_bytes=self.least_bytes,
             sweep=sweep,
         )
