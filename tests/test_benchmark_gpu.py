@@ -64,7 +64,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # tiny calls: threads would only wait for each other
     found = _run(folder, networks=())
-    step = _run(folder, STEP, dtypes=("bfloat16",), backends=("cpu",))
+    # At 128 pixels no strided layer sees a single one, which oneDNN gets wrong in half precision.
+    step = _run(folder, STEP, dtypes=("bfloat16",), backends=("cpu",), size=128)
     torch.set_num_threads(threads)
     found.rows += step.rows
     found.machine["gpu"] = "Some GPU"
