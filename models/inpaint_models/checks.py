@@ -51,7 +51,8 @@ def prepare_mask(mask: Tensor, image: Tensor) -> Tensor:
     Args:
         mask: (N, 1, H, W) or (1, 1, H, W), 1 = valid, 0 = hole. Floating-point masks may be soft
             (values in [0, 1]). In bool and integer masks everything but zero is valid, so that a
-            0/255 picture means what it shows.
+            0/255 picture means what it shows. Values are not looked at, which would stall a GPU
+            and break a compiled graph: `check_mask_values` does, for loaders.
         image: (N, C, H, W), checked before.
     """
     if not isinstance(mask, Tensor):
@@ -75,3 +76,35 @@ def prepare_mask(mask: Tensor, image: Tensor) -> Tensor:
     if not mask.is_floating_point():
         mask = mask != 0
     return mask.detach().to(image.dtype).expand(n, 1, h, w)
+
+
+def check_mask_values(mask: Tensor, name: str = "mask") -> None:
+    """Raise ValueError if a mask holds values that it cannot mean.
+
+    For where masks come from (files, users), once for each: reading the values waits for a GPU.
+    Bool masks always pass. Floating-point masks must lie in [0, 1]. Integer masks must hold one
+    value besides 0 at most, such as 0/1 or 0/255: others are grey levels or labels.
+    """
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(mask).__name__}")
+    if mask.is_complex():
+        raise TypeError(
+            f"{name} must be of a bool, integer or floating-point dtype, got {mask.dtype}"
+        )
+    if mask.numel() == 0 or mask.dtype == torch.bool:
+        return
+    if mask.is_floating_point():
+        # Written so that NaN fails.
+        if not bool(((mask >= 0) & (mask <= 1)).all()):
+            raise ValueError(
+                f"{name} must hold values in [0, 1], 1 = valid, 0 = hole; got values from "
+                f"{mask.min().item():g} to {mask.max().item():g} (a picture of 0 and 255 can be "
+                f"handed over as integers)"
+            )
+        return
+    values = mask[mask != 0].unique()
+    if values.numel() > 1:
+        raise ValueError(
+            f"{name} of dtype {mask.dtype} must hold 0 (hole) and one other value (valid), got "
+            f"{values.numel()} other values from {values.min().item()} to {values.max().item()}"
+        )

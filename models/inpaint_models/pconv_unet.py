@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from inpaint_ops import RN_B, RN_L
 
 from .blocks import PartialConvUnit, PartialConvUpUnit
-from .checks import check_at_least, check_choice, check_image, prepare_mask
+from .checks import check_at_least, check_choice
 from .initialization import init_kaiming
+from .partial_unet import PartialUNet
 from .registry import ModelCard, register_model
 
 _PAPER = (
@@ -58,7 +59,7 @@ _DECISIONS = (
 )
 
 
-class PartialConvUNet(nn.Module):
+class PartialConvUNet(PartialUNet):
     """U-Net of partial convolutions, for any norm in encoder and decoder.
 
     Shi et al., section 3.3; equations 1 (partial convolution) and 2 (mask update).
@@ -85,20 +86,15 @@ class PartialConvUNet(nn.Module):
             region_mask: the regions of an `RN_B` in the encoder: "updated", the mask that the
                 partial convolution has just made, or "original", the input mask resized.
         """
-        super().__init__()
         check_at_least("in_channels", in_channels, 1)
         check_at_least("levels", levels, 2)
         check_at_least("width", width, 1)
         check_choice("region_mask", region_mask, ("updated", "original"))
-        self.in_channels = in_channels
-        self.levels = levels
-        self.width = width
-        self.region_mask = region_mask
 
         channels = [in_channels, *(width * min(2**i, 8) for i in range(levels))]
         kernels = {1: 7, 2: 5, 3: 5}
-        for i in range(1, levels + 1):
-            encoder = PartialConvUnit(
+        encoders = [
+            PartialConvUnit(
                 channels[i - 1],
                 channels[i],
                 kernels.get(i, 3),
@@ -106,18 +102,22 @@ class PartialConvUNet(nn.Module):
                 norm=None if i == 1 else encoder_norm(channels[i]),
                 activation=nn.ReLU(inplace=True),
             )
-            self.add_module(f"enc{i}", encoder)
-        for i in range(levels, 0, -1):
-            last = i == 1
-            decoder = PartialConvUpUnit(
+            for i in range(1, levels + 1)
+        ]
+        decoders = [
+            PartialConvUpUnit(
                 channels[i],
                 channels[i - 1],
                 channels[i - 1],
-                bias=last,
-                norm=None if last else decoder_norm(channels[i - 1]),
-                activation=None if last else nn.LeakyReLU(0.2, inplace=True),
+                bias=i == 1,
+                norm=None if i == 1 else decoder_norm(channels[i - 1]),
+                activation=None if i == 1 else nn.LeakyReLU(0.2, inplace=True),
             )
-            self.add_module(f"dec{i}", decoder)
+            for i in range(1, levels + 1)
+        ]
+        super().__init__(encoders, decoders, in_channels=in_channels)
+        self.width = width
+        self.region_mask = region_mask
         init_kaiming(self)
 
     def extra_repr(self) -> str:
@@ -127,62 +127,8 @@ class PartialConvUNet(nn.Module):
             f"region_mask={self.region_mask!r}"
         )
 
-    def unit(self, name: str) -> PartialConvUnit | PartialConvUpUnit:
-        """The block called `name`: "enc1" to "enc<levels>", "dec<levels>" to "dec1"."""
-        block: PartialConvUnit | PartialConvUpUnit = getattr(self, name)
-        return block
-
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Fill the holes of an image.
-
-        Args:
-            image: (N, in_channels, H, W), values in [0, 1], the network's dtype (any floating
-                dtype under autocast). NaN and Inf are allowed in holes.
-            mask: (N, 1, H, W) or (1, 1, H, W), 1 = valid, 0 = hole, any real dtype; see
-                `checks.prepare_mask`. No gradient flows through it.
-
-        Returns:
-            The whole predicted image, (N, in_channels, H, W), not clamped. The known part is
-            predicted as well: select it from `image` for a composite.
-        """
-        weight = self.unit("enc1").conv.weight
-        check_image(image, self.in_channels, weight)
-        mask = prepare_mask(mask, image)
-        self._check_batch_norm(image)
-        region = mask if self.region_mask == "original" else None
-
-        features: list[Tensor] = []
-        masks: list[Tensor] = []
-        x, m = image, mask
-        for i in range(1, self.levels + 1):
-            features.append(x)
-            masks.append(m)
-            x, m = self.unit(f"enc{i}")(x, m, region)
-        for i in range(self.levels, 0, -1):
-            x, m = self.unit(f"dec{i}")(x, m, features.pop(), masks.pop())
-        return x
-
-    def _check_batch_norm(self, image: Tensor) -> None:
-        """Say which image is too small for batch norm in training, before torch names a layer.
-
-        The deepest encoder norm sees the smallest map, the deepest decoder norm the next one.
-        """
-        n, _, height, width = image.shape
-        h, w = height, width
-        for i in range(1, self.levels + 1):
-            names = [f"enc{i}"]
-            h, w = (h + 1) // 2, (w + 1) // 2
-            if i < self.levels:
-                names.append(f"dec{i + 1}")
-            for name in names:
-                norm = self.unit(name).norm
-                batch_norm = isinstance(norm, nn.BatchNorm2d) and norm.training
-                if batch_norm and n * h * w == 1:
-                    raise ValueError(
-                        f"image of size {height} x {width} at batch size 1 leaves a single value "
-                        f"per channel at {name} of {self.levels} levels, too few for batch norm "
-                        f"in training: use a larger image or batch, fewer levels, or .eval()"
-                    )
+    def _regions(self, mask: Tensor) -> Tensor | None:
+        return mask if self.region_mask == "original" else None
 
 
 @register_model(

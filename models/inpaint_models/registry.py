@@ -31,6 +31,8 @@ class ModelCard:
         parameters: number of trainable parameters with default options.
         options: each option of the builder, with what it does and which values it takes.
         decisions: choices made here where the paper is silent.
+        blind: the network does not look at the mask, and what lies in a hole is part of its input:
+            whoever calls it paints the holes. The others never read what lies in a hole.
     """
 
     title: str
@@ -41,6 +43,7 @@ class ModelCard:
     parameters: int
     options: Mapping[str, str]
     decisions: tuple[str, ...]
+    blind: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,24 @@
+"""Any image size for networks that halve it several times."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pad_to_multiple(x: Tensor, multiple: int, least: int = 1) -> Tensor:
+    """Repeat the last row and column until height and width are multiples, and at least `least`.
+
+    Repeating, unlike reflecting, goes any distance: one pixel is enough to pad from.
+
+    Args:
+        x: (N, C, H, W), an image or a mask.
+        multiple: what height and width are to be multiples of.
+        least: a multiple of `multiple`, or 1.
+
+    Returns:
+        (N, C, H', W'); x itself is its upper left corner. x, if it fits already.
+    """
+    height, width = x.shape[2:]
+    bottom, right = (max(least, -(-size // multiple) * multiple) - size for size in (height, width))
+    return x if bottom == 0 and right == 0 else F.pad(x, (0, right, 0, bottom), mode="replicate")
