@@ -1,14 +1,24 @@
 """The inpainting networks of the papers, by name.
 
->>> from inpaint_models import create_model
+>>> from inpaint_models import composite, create_model
 >>> net = create_model("cgan_pc_rn")
->>> filled = net(image, mask)   # image (N, 3, H, W) in [0, 1]; mask (N, 1, H, W), 1 = valid
+>>> prediction = net(image, mask)   # image (N, 3, H, W) in [0, 1]; mask (N, 1, H, W), 1 = valid
+>>> filled = composite(prediction, image, mask)
 """
 
 from __future__ import annotations
 
 # Importing a paper's module registers its networks.
-from . import patch_discriminator, pconv_unet
+from . import (
+    autoencoders,
+    edgeconnect_discriminator,
+    isnet,
+    patch_discriminator,
+    pconv_unet,
+    rn_net,
+)
+from .checks import check_mask_values
+from .composite import composite
 from .registry import (
     ModelCard,
     create_discriminator,
@@ -20,11 +30,17 @@ from .registry import (
 
 __all__ = [
     "ModelCard",
+    "autoencoders",
+    "check_mask_values",
+    "composite",
     "create_discriminator",
     "create_model",
+    "edgeconnect_discriminator",
+    "isnet",
     "list_discriminators",
     "list_models",
     "model_card",
     "patch_discriminator",
     "pconv_unet",
+    "rn_net",
 ]
