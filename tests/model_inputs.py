@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from inpaint_models import create_model, model_card
 from torch import Tensor, nn
@@ -42,8 +40,3 @@ def holes(n: int, h: int, w: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def count(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
-
-
-def on_meta(create: Callable[..., nn.Module], name: str, **options: object) -> nn.Module:
-    with torch.device("meta"):
-        return create(name, **options)
