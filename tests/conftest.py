@@ -93,6 +93,12 @@ def restored_threads() -> Iterator[None]:
 
 
 @pytest.fixture
+def one_thread(restored_threads: None) -> None:
+    """Small networks lose by threads, above all where other processes want the cores too."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
 def fresh_dispatch() -> Iterator[None]:
     """No function chosen earlier is remembered, and none chosen by this test is afterwards."""
     dispatch._cache.clear()

@@ -8,6 +8,8 @@ from inpaint_models import create_discriminator
 from model_inputs import holes, picture
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_discriminator_size_and_receptive_field() -> None:
     torch.manual_seed(0)

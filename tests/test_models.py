@@ -17,6 +17,8 @@ from inpaint_models.registry import ModelCard, register_discriminator, register_
 from model_inputs import count
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_lists() -> None:
     assert {"cgan_pc_rn", "isnet", "pconv_autoencoder", "rn_net"} <= set(list_models())

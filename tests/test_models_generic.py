@@ -14,6 +14,8 @@ from inpaint_models import list_models, model_card
 from model_inputs import holes, picture, small_model
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODELS = list_models()
 BLIND = [name for name in MODELS if model_card(name).blind]
 SEEING = [name for name in MODELS if not model_card(name).blind]
@@ -28,12 +30,6 @@ LEARNING: dict[str, tuple[float, float]] = {
     "isnet_base": (0.003, 2.0),
     "isnet_base_ff": (0.003, 2.0),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(restored_threads: None) -> None:
-    """So small networks lose by threads, above all where other processes want the cores too."""
-    torch.set_num_threads(1)
 
 
 def painted(image: Tensor, mask: Tensor) -> Tensor:

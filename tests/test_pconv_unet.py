@@ -12,14 +12,10 @@ from inpaint_models.pconv_unet import PConvUNet
 from model_inputs import holes, picture
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODELS = ["cgan_pc_rn", "pconv_unet"]
 SMALL = {"levels": 3, "width": 4}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(restored_threads: None) -> None:
-    """So small networks lose by threads, above all where other processes want the cores too."""
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("name", MODELS)
