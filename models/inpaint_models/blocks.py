@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from inpaint_ops import RN_B, ChannelMask, PartialConv2d, UpsampledPartialConv2d
+
+from .checks import check_image
 
 
 class ConvUnit(nn.Module):
@@ -25,6 +30,80 @@ class ConvUnit(nn.Module):
         if self.norm is not None:
             y = self.norm(y)
         return y if self.activation is None else self.activation(y)
+
+
+class StridedStack(nn.Sequential):
+    """Convolutions of stride 2, each followed by batch norm and ReLU: a discriminator's trunk."""
+
+    def __init__(self, channels: Sequence[int], kernel_size: int, *, bias: bool) -> None:
+        """Make len(channels) - 1 layers from channels[0] to channels[-1].
+
+        Padding is (kernel_size - 1) // 2; `bias`: whether the convolutions have one.
+        """
+        padding = (kernel_size - 1) // 2
+        super().__init__(
+            *(
+                ConvUnit(
+                    nn.Conv2d(a, b, kernel_size, stride=2, padding=padding, bias=bias),
+                    norm=nn.BatchNorm2d(b),
+                    activation=nn.ReLU(inplace=True),
+                )
+                for a, b in pairwise(channels)
+            )
+        )
+        self.kernel_size = kernel_size
+        self.padding = padding
+
+    def output_size(self, size: int) -> int:
+        """Side of the last map for an input of side `size`."""
+        for _ in self:
+            size = (size + 2 * self.padding - self.kernel_size) // 2 + 1
+        return size
+
+    def check_batch_norm(self, image: Tensor, name: str) -> None:
+        """Raise if `image` (N, C, size, size) leaves batch norm one value; see the function."""
+        side = self.output_size(image.shape[2])
+        check_batch_norm(self.get_submodule(f"{len(self) - 1}.norm"), image, (side, side), name)
+
+
+def check_batch_norm(
+    norm: nn.Module | None, image: Tensor, deepest: tuple[int, int], name: str = "image"
+) -> None:
+    """Say that an image is too small for batch norm in training, before torch names a layer.
+
+    Args:
+        norm: the norm of the smallest map, batch norm or not.
+        image: (N, C, H, W), the network's input.
+        deepest: height and width of that map.
+        name: the argument that the image came as.
+    """
+    n, _, height, width = image.shape
+    batch_norm = isinstance(norm, nn.BatchNorm2d) and norm.training
+    if batch_norm and n * deepest[0] * deepest[1] == 1:
+        raise ValueError(
+            f"{name} of size {height} x {width} at batch size 1 leaves a single value per channel "
+            f"at the deepest layer, too few for batch norm in training: use a larger {name} or "
+            f"batch, or .eval()"
+        )
+
+
+def check_square(x: Tensor, channels: int, size: int, weight: Tensor, name: str) -> None:
+    """Raise unless `x` is (N, channels, size, size), because a linear layer follows."""
+    check_image(x, channels, weight, name)
+    if x.shape[2] != size or x.shape[3] != size:
+        raise ValueError(
+            f"{name} must be {size} x {size}, the size that the discriminator was made for, got "
+            f"{x.shape[2]} x {x.shape[3]}"
+        )
+
+
+def check_same_batch(image: Tensor, local_crop: Tensor) -> None:
+    """Raise unless there is one crop for each image."""
+    if image.shape[0] != local_crop.shape[0]:
+        raise ValueError(
+            f"image and local_crop must have the same batch size, got {image.shape[0]} and "
+            f"{local_crop.shape[0]}"
+        )
 
 
 class _PartialUnit(nn.Module):
