@@ -39,17 +39,20 @@ INPUTS = (
     "mask (N, 1, H, W) or (1, 1, H, W), 1 = valid, 0 = hole; what lies in a hole is never read"
 )
 OUTPUT = "image (N, in_channels, H, W) in [0, 1], every pixel predicted"
-OPTIONS = {
-    "in_channels": "channels of the image and of the output, at least 1",
-    "fill": "what a hole is filled with in the input: a number, or one per channel such as the "
-    "data's mean",
-}
+IN_CHANNELS = "channels of the image and of the output, at least 1"
+FILL = (
+    "what a hole is filled with in the input: a number, or one per channel such as the data's mean"
+)
 DECISIONS = (
     "the input's last channel is the paper's mask M_c, 1 = hole",
     "soft masks mix image and fill by their value",
     "weights start as PyTorch's defaults, as in public code",
 )
-_WIDTH = "channels of layer 1, at least 2; others have 2, 4 or 1/2 times as many"
+_GLCIC_OPTIONS = {
+    "in_channels": IN_CHANNELS,
+    "width": "channels of layer 1, at least 2; others have 2, 4 or 1/2 times as many",
+    "fill": FILL,
+}
 _GLCIC_DECISIONS = (
     *DECISIONS,
     "layer table and count from public code, because the paper has none",
@@ -123,7 +126,7 @@ def _deconv(in_channels: int, out_channels: int) -> ConvUnit:
         inputs=INPUTS,
         output=OUTPUT,
         parameters=6_072_131,
-        options={**OPTIONS, "width": _WIDTH},
+        options=_GLCIC_OPTIONS,
         decisions=_GLCIC_DECISIONS,
     ),
 )
@@ -223,7 +226,7 @@ _DAM_SKIPS: dict[int, int | None] = {12: 6, 14: 3, 15: 1, 16: None}
         inputs=INPUTS,
         output=f"{OUTPUT}; forward_with_attention also returns the maps of the DAM loss",
         parameters=6_246_151,
-        options={**OPTIONS, "width": _WIDTH},
+        options=_GLCIC_OPTIONS,
         decisions=(
             *_GLCIC_DECISIONS,
             "glcic has three resolutions and no skips: blocks follow layers 12, 14 and 15 with "

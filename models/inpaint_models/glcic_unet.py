@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .blocks import ConvUnit, check_batch_norm
 from .checks import check_at_least
-from .glcic import DECISIONS, INPUTS, OPTIONS, OUTPUT, PAPER, CompletionNetwork
+from .glcic import DECISIONS, FILL, IN_CHANNELS, INPUTS, OUTPUT, PAPER, CompletionNetwork
 from .registry import ModelCard, register_model
 
 _LEVELS = 5
@@ -59,9 +59,10 @@ class _Up(nn.Module):
         output=OUTPUT,
         parameters=31_038_339,
         options={
-            **OPTIONS,
+            "in_channels": IN_CHANNELS,
             "width": "channels of the first level, at least 1; deeper ones have 2, 4, 8, 16 times "
             "more",
+            "fill": FILL,
         },
         decisions=(
             *DECISIONS,
