@@ -51,6 +51,7 @@ __all__ = [
     "isnet",
     "list_discriminators",
     "list_models",
+    "losses",
     "model_card",
     "patch_discriminator",
     "pconv_unet",
