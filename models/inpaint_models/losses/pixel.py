@@ -65,7 +65,7 @@ def l1_per_hole(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     loss = l1(prediction, truth)
     hole = hole_of(mask, prediction)
     holes = hole.sum()
-    return torch.where(holes > 0, loss * (hole.numel() / holes.clamp(min=1)), 0)
+    return torch.where(holes > 0, loss * hole.numel() / holes.clamp(min=1), 0)
 
 
 def masked_mse(
