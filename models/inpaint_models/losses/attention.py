@@ -29,7 +29,7 @@ def attention_loss(
 
     Args:
         maps: M_i, each (N, 1, h_i, w_i), values in [0, 1]; resized to the image (nearest, so that
-            a map's value outside the hole is never read).
+            a value which covers no pixel of the hole is never read).
         prediction: (N, C, H, W), values in [0, 1]; valid pixels are never read.
         truth: (N, C, H, W); NaN values are left out of the mean over channels, and pixels without a
             measured channel out of the loss.
