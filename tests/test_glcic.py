@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from inpaint_models import create_discriminator, create_model
+from inpaint_models.composite import blend
 from inpaint_models.crops import crop, hole_corners, random_corners
 from inpaint_models.glcic import DynamicAttention, GlcicDam
-from inpaint_models.holes import blend, pad_with_holes
+from inpaint_models.padding import pad_with_holes
 from torch import Tensor, nn
 
 MODELS = ["glcic", "glcic_dam", "glcic_unet"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from inpaint_models import losses
+from inpaint_models import composite, losses
 from inpaint_models.losses import AdversarialLoss
 from torch import Tensor
 
@@ -338,7 +338,7 @@ def test_composite_hole_only_and_without_unmeasured_select() -> None:
     dirty = torch.where(hole, prediction, math.nan).requires_grad_()
     seen = losses.hole_only(dirty, mask)
     assert torch.equal(seen, torch.where(hole, prediction, 0.0))
-    joined = losses.composite(dirty, truth, mask)
+    joined = composite(dirty, truth, mask)
     assert torch.equal(joined[hole], prediction[hole])
     assert torch.equal(joined[~hole].nan_to_num(9.0), truth[~hole].nan_to_num(9.0))
     fake = losses.without_unmeasured(joined, truth, 0.5)

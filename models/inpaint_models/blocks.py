@@ -67,7 +67,11 @@ class StridedStack(nn.Sequential):
 
 
 def check_batch_norm(
-    norm: nn.Module | None, image: Tensor, deepest: tuple[int, int], name: str = "image"
+    norm: nn.Module | None,
+    image: Tensor,
+    deepest: tuple[int, int],
+    name: str = "image",
+    layer: str = "the deepest layer",
 ) -> None:
     """Say that an image is too small for batch norm in training, before torch names a layer.
 
@@ -76,14 +80,15 @@ def check_batch_norm(
         image: (N, C, H, W), the network's input.
         deepest: height and width of that map.
         name: the argument that the image came as.
+        layer: where the norm is.
     """
     n, _, height, width = image.shape
     batch_norm = isinstance(norm, nn.BatchNorm2d) and norm.training
     if batch_norm and n * deepest[0] * deepest[1] == 1:
         raise ValueError(
             f"{name} of size {height} x {width} at batch size 1 leaves a single value per channel "
-            f"at the deepest layer, too few for batch norm in training: use a larger {name} or "
-            f"batch, or .eval()"
+            f"at {layer}, too few for batch norm in training: use a larger {name} or batch, fewer "
+            f"levels where that is an option, or .eval()"
         )
 
 

@@ -51,11 +51,18 @@ def composite(prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     return torch.where(prepare_mask(mask, image) == 1, image, prediction)
 
 
-def known_part(image: Tensor, mask: Tensor) -> Tensor:
-    """image * mask, with holes that are 0 whatever the image holds there.
+def blend(known: Tensor, mask: Tensor, other: Tensor | float) -> Tensor:
+    """`known` where the mask is 1, `other` where it is 0, their mean weighted by it in between.
 
     Args:
-        image: (N, C, H, W).
-        mask: (N, 1, H, W), from `checks.prepare_mask`.
+        known: (N, C, H, W); never read where the mask is 0.
+        mask: (N, 1, H, W), values in [0, 1], without gradient, as `prepare_mask` returns it.
+        other: of a shape that broadcasts to `known`'s; never read where the mask is 1.
     """
+    mixed = mask * known + (1 - mask) * other
+    return torch.where(mask == 1, known, torch.where(mask == 0, other, mixed))
+
+
+def known_part(image: Tensor, mask: Tensor) -> Tensor:
+    """image * mask, with holes that are 0 whatever the image holds there; as `blend` with 0."""
     return torch.where(mask == 0, 0, image) * mask

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from .blocks import ConvUnit, check_batch_norm
 from .checks import check_at_least, check_image, prepare_mask
-from .holes import blend, pad_with_holes
+from .composite import blend
+from .padding import pad_with_holes
 from .registry import ModelCard, register_model
 
 PAPER = (

@@ -22,3 +22,14 @@ def pad_to_multiple(x: Tensor, multiple: int, least: int = 1) -> Tensor:
     height, width = x.shape[2:]
     bottom, right = (max(least, -(-size // multiple) * multiple) - size for size in (height, width))
     return x if bottom == 0 and right == 0 else F.pad(x, (0, right, 0, bottom), mode="replicate")
+
+
+def pad_with_holes(image: Tensor, mask: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    """Enlarge image and mask to the right and below until both sides are multiples of `multiple`.
+
+    What is added is a hole, so that a network treats it as it treats what it does not know.
+    """
+    below, right = -image.shape[2] % multiple, -image.shape[3] % multiple
+    if below == 0 and right == 0:
+        return image, mask
+    return F.pad(image, (0, right, 0, below)), F.pad(mask, (0, right, 0, below))

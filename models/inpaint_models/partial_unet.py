@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .blocks import PartialConvUnit, PartialConvUpUnit
+from .blocks import PartialConvUnit, PartialConvUpUnit, check_batch_norm
 from .checks import check_image, prepare_mask
 
 
@@ -78,19 +78,12 @@ class PartialUNet(nn.Module):
 
         The deepest encoder norm sees the smallest map, the deepest decoder norm the next one.
         """
-        n, _, height, width = image.shape
-        h, w = height, width
+        h, w = image.shape[2:]
         for i in range(1, self.levels + 1):
             names = [f"enc{i}"]
             h, w = (h + 1) // 2, (w + 1) // 2
             if i < self.levels:
                 names.append(f"dec{i + 1}")
             for name in names:
-                norm = self.unit(name).norm
-                batch_norm = isinstance(norm, nn.BatchNorm2d) and norm.training
-                if batch_norm and n * h * w == 1:
-                    raise ValueError(
-                        f"image of size {height} x {width} at batch size 1 leaves a single value "
-                        f"per channel at {name} of {self.levels} levels, too few for batch norm "
-                        f"in training: use a larger image or batch, fewer levels, or .eval()"
-                    )
+                where = f"{name} of {self.levels} levels"
+                check_batch_norm(self.unit(name).norm, image, (h, w), layer=where)

@@ -19,7 +19,7 @@ from .attention import attention_loss
 from .features import feature_l1, feature_matching, gram_matrix, style_l1
 from .perceptual import PerceptualLoss, PerceptualTerms
 from .pixel import hole_l1, l1, l1_per_hole, masked_mse, valid_l1, whole_mse
-from .regions import composite, hole_only, without_unmeasured
+from .regions import hole_only, without_unmeasured
 from .total_variation import total_variation
 from .vgg import VGG, load_vgg
 
@@ -29,7 +29,6 @@ __all__ = [
     "PerceptualLoss",
     "PerceptualTerms",
     "attention_loss",
-    "composite",
     "feature_l1",
     "feature_matching",
     "gram_matrix",

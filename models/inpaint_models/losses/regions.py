@@ -2,7 +2,8 @@
 
 Rules that hold for every loss of this package:
 
-- The hole is where the mask is 0; every other pixel is valid. There is no blending.
+- A pixel is valid where the mask is exactly 1, and hole elsewhere, as for `composite`. There is no
+  blending.
 - NaN in the truth means "never measured". Such values are left out of sums and of counts; a count
   says "measured values" where this matters.
 - Values are selected (`torch.where`), never multiplied by a mask, so that what a loss does not
@@ -18,20 +19,6 @@ import torch
 from torch import Tensor
 
 from ..checks import prepare_mask
-
-
-def composite(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """I_comp of papers 000 and 003: the prediction in the hole, the truth elsewhere.
-
-    Args:
-        prediction, truth: (N, C, H, W).
-        mask: (N, 1, H, W) or (1, 1, H, W), 1 = valid.
-
-    Returns:
-        (N, C, H, W); NaN where the truth is NaN at a valid pixel (see `without_unmeasured`).
-    """
-    check_pair(prediction, truth)
-    return torch.where(hole_of(mask, prediction), prediction, truth.detach())
 
 
 def hole_only(prediction: Tensor, mask: Tensor) -> Tensor:
@@ -90,7 +77,7 @@ def check_pair(prediction: Tensor, truth: Tensor, name: str = "prediction") -> N
 
 def hole_of(mask: Tensor, image: Tensor) -> Tensor:
     """Check a mask against its image; bool (N, 1, H, W), True in the hole."""
-    return prepare_mask(mask, image) == 0
+    return prepare_mask(mask, image) != 1
 
 
 def wide(x: Tensor) -> Tensor:
