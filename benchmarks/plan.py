@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .baselines import LEVELS, NETWORKS
+from .baselines import AUTOENCODER, LEVELS, NETWORKS
+
+ALL_NETWORKS = (*reversed(NETWORKS), "rn_net", AUTOENCODER)
+"""Every generator with partial convolutions or region norms; with more to show first."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ FULL = Plan(
     compiled_layers=("enc2", "dec2"),
     big_norms=("RN_B", "RN_L"),
     norm_levels=("enc2", "enc4", "dec2", "dec4"),
-    networks=tuple(reversed(NETWORKS)),  # the one with more to show first
+    networks=ALL_NETWORKS,
     compiled_networks=(("cgan_pc_rn", "step"),),
     memory_networks=NETWORKS,
     half_networks=("cgan_pc_rn",),
@@ -96,7 +99,7 @@ FULL = Plan(
     layer_seconds=1.0,
     norm_seconds=1.5,
     network_seconds=8.0,
-    deadline_seconds=400.0,
+    deadline_seconds=500.0,
     min_rounds=5,
     max_rounds=30,
 )
@@ -160,7 +163,7 @@ CUDA = Plan(
     big_norms=("RN_B", "RN_L"),
     norm_levels=("enc2", "enc4", "dec2", "dec4"),
     activations=True,
-    networks=tuple(reversed(NETWORKS)),
+    networks=ALL_NETWORKS,
     compiled_networks=(("cgan_pc_rn", "step"),),
     volumes=3,
     layer_seconds=0.2,

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from .conv import FullMaskConv2d, PlaneMaskConv2d
 from .norm import AttentionRegionNorm, MaskedRegionNorm, RegionCore
-from .unet import FLAVOURS, LEVELS, NETWORKS, Level, UNet
+from .rn_net import RNNet
+from .unet import AUTOENCODER, FLAVOURS, LEVELS, NETWORKS, Level, UNet
 
 __all__ = [
+    "AUTOENCODER",
     "FLAVOURS",
     "LEVELS",
     "NETWORKS",
@@ -20,6 +22,7 @@ __all__ = [
     "Level",
     "MaskedRegionNorm",
     "PlaneMaskConv2d",
+    "RNNet",
     "RegionCore",
     "UNet",
 ]

@@ -1,4 +1,4 @@
-"""The paper's U-Net in the four ways one can build it in plain PyTorch."""
+"""U-Nets of partial convolutions in the ways one can build them in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ FLAVOURS = ("reference", "one-channel", "plain")
 
 NETWORKS = ("pconv_unet", "cgan_pc_rn")
 """Batch norm everywhere; region norm (RN-B in the encoder, RN-L in the decoder)."""
+
+AUTOENCODER = "pconv_autoencoder"
+"""Batch norm everywhere, a sigmoid at the end; for pictures of 32x32."""
 
 
 class Level(NamedTuple):
@@ -63,6 +66,20 @@ LEVELS = (
 )
 
 
+_AUTOENCODER_LEVELS = (
+    Level("enc1", 3, 0, 32, 3, 2, True),
+    Level("enc2", 32, 0, 64, 3, 2, True),
+    Level("enc3", 64, 0, 128, 3, 2, True),
+    Level("enc4", 128, 0, 256, 3, 2, True),
+    Level("enc5", 256, 0, 512, 3, 2, True),
+    Level("dec5", 512, 256, 256, 3, 1, True),
+    Level("dec4", 256, 128, 128, 3, 1, True),
+    Level("dec3", 128, 64, 64, 3, 1, True),
+    Level("dec2", 64, 32, 32, 3, 1, True),
+    Level("dec1", 32, 3, 3, 3, 1, False),
+)
+
+
 class _PlainConv2d(nn.Conv2d):
     """A convolution that knows no mask, behind the interface of those that do."""
 
@@ -89,7 +106,7 @@ class _Layer(nn.Module):
         self.inplace = flavour != "reference"
         self.conv = _conv(flavour, level, bias=not level.norm and not level.encoder)
         self.norm: nn.Module | None = None
-        if level.norm and (network == "pconv_unet" or flavour == "plain"):
+        if level.norm and (network != "cgan_pc_rn" or flavour == "plain"):
             self.norm = nn.BatchNorm2d(level.out)
         elif level.norm and level.encoder:
             self.norm = MaskedRegionNorm(level.out)
@@ -111,21 +128,23 @@ class _Layer(nn.Module):
 
 
 class UNet(nn.Module):
-    """Seven levels down, seven up: ``net(image, mask)`` with mask (N, 1, H, W), 1 = valid."""
+    """As many levels up as down: ``net(image, mask)`` with mask (N, 1, H, W), 1 = valid."""
 
     def __init__(self, network: str, flavour: str) -> None:
-        """Build one of ``NETWORKS`` in one of ``FLAVOURS``."""
+        """Build one of ``NETWORKS``, or ``AUTOENCODER``, in one of ``FLAVOURS``."""
         super().__init__()
-        if network not in NETWORKS or flavour not in FLAVOURS:
+        if network not in (*NETWORKS, AUTOENCODER) or flavour not in FLAVOURS:
             raise ValueError(f"no {flavour!r} form of {network!r}")
         self.flavour = flavour
         self.network = network
-        for level in LEVELS:
+        self.levels = _AUTOENCODER_LEVELS if network == AUTOENCODER else LEVELS
+        for level in self.levels:
             self.add_module(level.name, _Layer(level, flavour, network))
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Complete ``image``; the flavours with masks look at its valid pixels only."""
-        return self._walk(image, mask, None)
+        y = self._walk(image, mask, None)
+        return torch.sigmoid(y) if self.network == AUTOENCODER else y
 
     def trace(self, image: Tensor, mask: Tensor) -> dict[str, tuple[Tensor, Tensor | None]]:
         """The input (features, mask) that each layer sees, by layer name."""
@@ -138,7 +157,7 @@ class UNet(nn.Module):
     ) -> Tensor:
         planes = self._input_mask(image, mask)
         x, skips = image, []
-        for level in LEVELS:
+        for level in self.levels:
             if level.encoder:
                 skips.append((x, planes))
             else:
@@ -159,7 +178,7 @@ class UNet(nn.Module):
         The plain flavour of a region-norm network has another norm: it takes the convolutions.
         """
         state = source.state_dict()
-        if self.flavour == "plain" and self.network != "pconv_unet":
+        if self.flavour == "plain" and self.network == "cgan_pc_rn":
             norms = {k: v for k, v in self.state_dict().items() if ".norm." in k}
             state = {k: v for k, v in state.items() if ".norm." not in k} | norms
         self.load_state_dict(state)
