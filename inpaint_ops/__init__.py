@@ -19,6 +19,7 @@ from .nn import (
     PartialConv3d,
     RegionNorm2d,
     UpsampledPartialConv2d,
+    convert_sync_norms,
 )
 from .upsampling import partial_conv2d_upsampled
 
@@ -34,6 +35,7 @@ __all__ = [
     "RegionNorm2d",
     "UpsampledPartialConv2d",
     "available_backends",
+    "convert_sync_norms",
     "partial_conv1d",
     "partial_conv2d",
     "partial_conv2d_upsampled",

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from . import synchronized
 from .autograd import attention_region_norm as _attention
 from .autograd import partial_conv as _partial_conv
 from .autograd.common import differentiates
@@ -20,6 +22,7 @@ from .padding import check_padding_mode, pad, wrap_planes, wrapped_axes
 from .validation import (
     autocast,
     check_parameters,
+    check_process_group,
     check_tensor,
     check_weight,
     check_x,
@@ -274,6 +277,7 @@ def region_norm(
     eps: float = 1e-5,
     stats: str = "batch",
     scale_eps: bool = True,
+    process_group: dist.ProcessGroup | None = None,
 ) -> Tensor:
     """Region normalization (Yu et al. 2020): valid and hole pixels by statistics of their own.
 
@@ -295,6 +299,8 @@ def region_norm(
         stats: "batch" (over N and space) or "instance" (over space).
         scale_eps: eps_r = eps * pixels / pixels of the region, as the published code computes it
             (it matters for small activations); False: plain eps.
+        process_group: statistics over the batches of all processes of this group (see
+            :mod:`synchronized`), only with ``stats="batch"``; None: of this process.
 
     Returns:
         y, shape, dtype and memory order of x.
@@ -309,6 +315,9 @@ def region_norm(
     check_plane("mask", mask, x)
     if stats not in ("batch", "instance"):
         raise ValueError(f"stats: expected 'batch' or 'instance', got {stats!r}")
+    check_process_group(process_group)
+    if process_group is not None and stats == "instance":
+        raise ValueError("process_group: expected None with stats='instance', got a group")
     for name, affine in (("weight", weight), ("bias", bias)):
         if affine is not None:
             check_tensor(name, affine)
@@ -320,6 +329,8 @@ def region_norm(
     bias = None if bias is None else norm_parameter("bias", bias, x)
     planes = normalize_dtype(mask, x.dtype)
     instance, eps = stats == "instance", constant("eps", eps)
+    if process_group is not None:
+        return synchronized.region_norm(x, planes, weight, bias, eps, scale_eps, process_group)
     if differentiates(x, weight, bias):
         y: Tensor = RegionNorm.apply(x, planes, weight, bias, eps, scale_eps, instance)[0]
     else:
@@ -336,6 +347,7 @@ def attention_region_norm(
     beta_bias: Tensor,
     threshold: float = 0.8,
     eps: float = 1e-5,
+    process_group: dist.ProcessGroup | None = None,
 ) -> Tensor:
     """The learned form of region normalization (RN_L; Yu et al. 2020, section 3.3).
 
@@ -351,6 +363,7 @@ def attention_region_norm(
             precision; the maps are computed in float32 then.
         threshold: of the attention map, in (0, 1).
         eps: as in :func:`region_norm`, scaled by the regions' sizes.
+        process_group: as in :func:`region_norm`.
 
     Returns:
         y, shape, dtype and memory order of x.
@@ -382,9 +395,12 @@ def attention_region_norm(
     for name, bias in (("gamma_bias", gamma_bias), ("beta_bias", beta_bias)):
         if bias.shape != (1,):
             raise ValueError(f"{name}: expected shape (1,), got {tuple(bias.shape)}")
+    check_process_group(process_group)
     threshold, eps = constant("threshold", threshold), constant("eps", eps)
     wide = (norm_parameter(name, p, x) for name, p in zip(names, parameters, strict=True))
     tensors = (x, *wide)
+    if process_group is not None:
+        return synchronized.attention_region_norm(tensors, threshold, eps, process_group)
     if differentiates(*tensors):
         y: Tensor = _attention.AttentionRegionNorm.apply(*tensors, threshold, eps)[0]
     else:

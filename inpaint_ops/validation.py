@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from .backends.precision import compute_dtype
@@ -62,6 +63,19 @@ def check_parameters(weight: object, bias: object) -> None:
 
 
 _AUTOCAST_DEVICES = ("cpu", "cuda")  # torch raises when it is asked about others, such as meta
+
+
+def check_process_group(group: object) -> None:
+    """Raise TypeError unless it is None or a process group that this process belongs to."""
+    if group is None:
+        return
+    if not dist.is_available():
+        raise TypeError("process_group: expected None, this torch is built without distributed")
+    if not isinstance(group, dist.ProcessGroup):
+        raise TypeError(
+            f"process_group: expected a torch.distributed.ProcessGroup that this process belongs "
+            f"to, or None, got {type(group).__name__}"
+        )
 
 
 def _autocasts(x: Tensor) -> bool:

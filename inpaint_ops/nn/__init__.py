@@ -2,6 +2,7 @@
 
 from .partial_conv import PartialConv1d, PartialConv2d, PartialConv3d, UpsampledPartialConv2d
 from .region_norm import RN_B, RN_L, RegionNorm2d
+from .sync_norm import convert_sync_norms
 
 __all__ = [
     "RN_B",
@@ -11,4 +12,5 @@ __all__ = [
     "PartialConv3d",
     "RegionNorm2d",
     "UpsampledPartialConv2d",
+    "convert_sync_norms",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +33,12 @@ class RegionNorm2d(nn.Module):
         affine: learn ``weight`` and ``bias``, each (2, C): row 0 valid, row 1 hole.
         stats: "batch" or "instance".
         scale_eps: eps grows as the region shrinks, as the published code computes it.
+
+    ``process_group`` (attribute, None): statistics over the batches of all its processes; set by
+    :func:`convert_sync_norms`.
     """
+
+    process_group: dist.ProcessGroup | None = None
 
     def __init__(
         self,
@@ -56,7 +62,10 @@ class RegionNorm2d(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Normalize x (N, C, H, W) by the regions of mask (N or 1, 1, H, W), 1 = valid."""
-        return region_norm(x, mask, self.weight, self.bias, self.eps, self.stats, self.scale_eps)
+        return region_norm(
+            x, mask, self.weight, self.bias, self.eps, self.stats, self.scale_eps,
+            self.process_group,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         """The arguments."""
@@ -81,7 +90,11 @@ class RN_B(nn.Module):
 
     Args:
         feature_channels: C.
+
+    ``process_group``: as in :class:`RegionNorm2d`.
     """
+
+    process_group: dist.ProcessGroup | None = None
 
     def __init__(self, feature_channels: int) -> None:
         super().__init__()
@@ -95,7 +108,7 @@ class RN_B(nn.Module):
         # Row 0 belongs to the pixels where the mask is 1: here those are the holes.
         weight = 1 + torch.stack([self.foreground_gamma, self.background_gamma])
         bias = (self.foreground_beta + self.background_beta).expand(2, -1)
-        return region_norm(x, _resized(mask, x), weight, bias)
+        return region_norm(x, _resized(mask, x), weight, bias, process_group=self.process_group)
 
     def extra_repr(self) -> str:
         """C."""
@@ -123,7 +136,11 @@ class RN_L(nn.Module):
     Args:
         feature_channels: C, kept for compatibility: the parameters do not depend on it.
         threshold: attention from which on a pixel counts as valid.
+
+    ``process_group``: as in :class:`RegionNorm2d`.
     """
+
+    process_group: dist.ProcessGroup | None = None
 
     def __init__(self, feature_channels: int, threshold: float = 0.8) -> None:
         super().__init__()
@@ -138,7 +155,7 @@ class RN_L(nn.Module):
         assert beta.bias is not None
         return attention_region_norm(
             x, self.sa.conv1.weight, gamma.weight, gamma.bias, beta.weight, beta.bias,
-            self.threshold,
+            self.threshold, process_group=self.process_group,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

@@ -19,7 +19,7 @@ def _axes(x: Tensor, instance: bool) -> list[int]:
     return [*([] if instance else [0]), *range(2, x.dim())]
 
 
-def _regions(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def regions_of(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The weights of the valid and of the hole region, (N, 1, ...)."""
     valid = mask.to(compute_dtype(x.dtype)).expand(x.shape[0], 1, *x.shape[2:])
     return valid, 1 - valid
@@ -36,7 +36,7 @@ def _row(values: Tensor, region: int, x: Tensor) -> Tensor:
     return row.reshape(*row.shape, *[1] * (x.dim() - 2))
 
 
-def _affine(values: Tensor | None, weights: tuple[Tensor, Tensor], x: Tensor) -> Tensor | None:
+def affine_map(values: Tensor | None, weights: tuple[Tensor, Tensor], x: Tensor) -> Tensor | None:
     """(2, C) parameters as a map over pixels, mixed by the regions' weights."""
     if values is None:
         return None
@@ -51,7 +51,7 @@ def region_statistics(
     wide = x.to(compute_dtype(x.dtype))
     axes = _axes(x, instance)
     means, rstds = [], []
-    for weight in _regions(x, mask):
+    for weight in regions_of(x, mask):
         share = weight.sum(axes, keepdim=True)
         filled = share > 0
         share_or_1 = torch.where(filled, share, 1.0)
@@ -75,7 +75,7 @@ def normalize(x: Tensor, mask: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
     wide = x.to(compute_dtype(x.dtype))
     parts = [
         _deviation(wide, w, _row(mean, r, x)) * torch.where(w == 0, 0.0, _row(rstd, r, x))
-        for r, w in enumerate(_regions(x, mask))
+        for r, w in enumerate(regions_of(x, mask))
     ]
     return parts[0] + parts[1]
 
@@ -92,8 +92,8 @@ def region_norm_forward(
     """y, and mean and rstd (groups, 2, C) float64 for the backward."""
     mean, rstd = region_statistics(x, mask, eps, scale_eps, instance)
     y = normalize(x, mask, mean, rstd)
-    regions = _regions(x, mask)
-    gain, offset = _affine(weight, regions, x), _affine(bias, regions, x)
+    regions = regions_of(x, mask)
+    gain, offset = affine_map(weight, regions, x), affine_map(bias, regions, x)
     if gain is not None:
         y = y * gain
     if offset is not None:
@@ -108,7 +108,7 @@ def normalized_backward(
     wide = x.to(compute_dtype(x.dtype))
     axes = _axes(x, instance)
     total = torch.zeros_like(wide)
-    for r, w in enumerate(_regions(x, mask)):
+    for r, w in enumerate(regions_of(x, mask)):
         share = w.sum(axes, keepdim=True)
         share = torch.where(share > 0, share, 1.0)
         mu, scale = _row(mean, r, x), _row(rstd, r, x)
@@ -133,13 +133,13 @@ def region_norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight (2, C) and bias (2, C)."""
     wide = grad.to(compute_dtype(x.dtype))
-    regions = _regions(x, mask)
+    regions = regions_of(x, mask)
     normalized = normalize(x, mask, mean, rstd)
     axes = _axes(x, False)
     products = wide * normalized
     grad_weight = torch.stack([torch.where(w == 0, 0.0, products * w).sum(axes) for w in regions])
     grad_bias = torch.stack([(wide * w).sum(axes) for w in regions])
-    gain = _affine(weight, regions, x)
+    gain = affine_map(weight, regions, x)
     inner = wide if gain is None else wide * gain
     grad_x = normalized_backward(inner, x, mask, mean, rstd, instance)
     return grad_x.to(x.dtype), grad_weight, grad_bias
