@@ -1,0 +1,88 @@
+"""From the bytes of a picture to RGB, or a reason why not."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..checks import check_at_least
+
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is tried. Pillow knows more, some of which start other programs (EPS)."""
+
+EXTENSIONS = frozenset(
+    (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)  # fmt: skip
+
+MAX_PIXELS = 89_478_485
+"""The largest picture that is decoded by default, in pixels: Pillow's own figure, a third of a
+gigabyte in memory."""
+
+
+class BrokenPictureError(Exception):
+    """A picture that cannot be used; the text says why."""
+
+
+def check_max_pixels(max_pixels: int) -> None:
+    """Raise unless `max_pixels` is at least 1 and not above what Pillow itself refuses."""
+    check_at_least("max_pixels", max_pixels, 1)
+    own = Image.MAX_IMAGE_PIXELS
+    if own is not None and max_pixels > 2 * own:
+        raise ValueError(
+            f"max_pixels must be at most {2 * own}, twice PIL.Image.MAX_IMAGE_PIXELS (raise that "
+            f"first), got {max_pixels}"
+        )
+
+
+def decode(
+    file: Path | BinaryIO, max_pixels: int = MAX_PIXELS, at_least: int | None = None
+) -> Image.Image:
+    """The picture in mode RGB, upright as its EXIF orientation says.
+
+    Grey and palette pictures become RGB, alpha is dropped, 16 bits are rounded to 8. Pictures of
+    32 bits per channel (integer or float TIFF) are refused: they have no white.
+
+    Args:
+        file: a path, or an open binary file.
+        max_pixels: pictures with more pixels are refused before they are decoded.
+        at_least: the picture will be made smaller than this later, so it may come at a half, a
+            quarter or an eighth of its size, with both sides at least twice this. JPEG decodes
+            faster then.
+
+    Raises:
+        BrokenPictureError: whatever Pillow says against it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own check only warns; the one below refuses.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(file, formats=FORMATS)
+        with opened:
+            if opened.width * opened.height > max_pixels:
+                raise BrokenPictureError(
+                    f"{opened.width}x{opened.height} pixels are more than max_pixels={max_pixels}"
+                )
+            if at_least is not None:
+                opened.draft("RGB", (2 * at_least, 2 * at_least))
+            return _to_rgb(ImageOps.exif_transpose(opened), opened.format)
+    except (BrokenPictureError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on malformed files
+        raise BrokenPictureError(f"{type(error).__name__}: {error}") from error
+
+
+def _to_rgb(picture: Image.Image, file_format: str | None) -> Image.Image:
+    mode = picture.mode
+    # Older Pillows open 16-bit PNG and PGM as mode I.
+    if mode.startswith("I;16") or (mode == "I" and file_format in ("PNG", "PPM")):
+        wide = np.asarray(picture).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+    if mode in ("I", "F"):
+        raise BrokenPictureError(f"32 bits per channel (mode {mode}) have no defined white")
+    if mode in ("P", "PA", "RGBa"):
+        picture = picture.convert("RGBA")  # a palette may hold alpha
+    return picture.convert("RGB")
