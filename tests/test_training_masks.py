@@ -217,7 +217,7 @@ def test_broken_masks_are_replaced_and_named(tmp_path: Path) -> None:
     assert set(masks.skipped) == {str(tmp_path / "bad.png"), str(tmp_path / "list.txt")}
     assert FixedMasks(1, OneOf([masks])).skipped == masks.skipped
     (tmp_path / "good.png").write_bytes(b"")
-    with pytest.raises(RuntimeError, match="none of the 2 masks in .* can be used"):
+    with pytest.raises(RuntimeError, match=r"none of the 2 masks in .* can be used"):
         MaskFolder(tmp_path, "white=hole")(_dice(0), 1, 2)
     with pytest.raises(FileNotFoundError, match="root must be a folder"):
         MaskFolder(tmp_path / "none", "white=hole")

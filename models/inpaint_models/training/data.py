@@ -393,41 +393,46 @@ class ResumableSampler(Sampler[list[Item]]):
         return (int(i) for i in order)
 
 
+class _End(NamedTuple):
+    """The last thing that a reading thread hands over."""
+
+    error: Exception | None
+
+
 def read_ahead(source: Iterable[T], depth: int = 2) -> Iterator[T]:
     """The items of `source`, read by a thread that stays up to `depth` of them ahead."""
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+    ready: queue.Queue[T | _End] = queue.Queue(depth)
     stop = threading.Event()
 
-    def hand_over(item: T | None, error: BaseException | None) -> None:
+    def hand_over(item: T | _End) -> None:
         while not stop.is_set():
             try:
-                return ready.put((item, error), timeout=0.1)
+                ready.put(item, timeout=0.1)
+                return
             except queue.Full:
                 continue
 
     def read() -> None:
+        end = _End(None)
         try:
             for item in source:
-                hand_over(item, None)
+                hand_over(item)
                 if stop.is_set():
                     return
-            hand_over(None, StopIteration())
         except Exception as error:
-            hand_over(None, error)
+            end = _End(error)
+        hand_over(end)
 
     thread = threading.Thread(target=read, name="read ahead", daemon=True)
     thread.start()
     try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]  # None only beside an error
+        while not isinstance(item := ready.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
     finally:
         stop.set()
-        thread.join()
+        thread.join(timeout=5)  # it may be waiting for a network that does not answer
 
 
 class Loader:

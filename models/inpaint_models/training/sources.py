@@ -171,8 +171,9 @@ class CIFAR10:
 class TarShards:
     """Pictures packed in tar files, read from front to back by the webdataset library.
 
-    Every process of a distributed run reads all shards and hands on its share. Broken shards are
-    listed in `skipped`, and reading goes on with the next.
+    Every process of a distributed run reads all shards and decodes its share. Broken shards are
+    listed in `skipped`, and reading goes on with the next; one that was cut off between two members
+    reads like a shorter one.
 
     Args:
         urls: paths or http(s) addresses, one or several, with braces: "places-{000..099}.tar".
