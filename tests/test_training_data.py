@@ -179,19 +179,20 @@ def _header(side: int) -> bytes:
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
-    for side, said in (
-        (20000, "DecompressionBombError"),
-        (10000, "10000x10000 pixels are more than max_pixels="),  # Pillow would only warn
+    with pytest.raises(BrokenPictureError, match="DecompressionBombError"):
+        decode(io.BytesIO(_header(20000)))
+    with (
+        pytest.warns(Image.DecompressionBombWarning),  # all that Pillow does
+        pytest.raises(BrokenPictureError, match="10000x10000 pixels are more than max_pixels="),
     ):
-        with pytest.raises(BrokenPictureError, match=said):
-            decode(io.BytesIO(_header(side)))
+        decode(io.BytesIO(_header(10000)))
     with pytest.raises(BrokenPictureError, match="4x4 pixels are more than max_pixels=15"):
         decode(io.BytesIO(_bytes(Image.new("L", (4, 4)))), max_pixels=15)
     assert decode(io.BytesIO(_bytes(Image.new("L", (4, 4)))), max_pixels=16).size == (4, 4)
 
 
 def test_max_pixels_is_bounded_by_what_pillow_refuses(twenty: Path) -> None:
-    with pytest.raises(ValueError, match=r"twice PIL.Image.MAX_IMAGE_PIXELS .*, got 1000000000"):
+    with pytest.raises(ValueError, match=r"PIL.Image.MAX_IMAGE_PIXELS=.* first\), got 10000"):
         ImageFolder(twenty, max_pixels=10**9)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,13 +27,13 @@ class BrokenPictureError(Exception):
 
 
 def check_max_pixels(max_pixels: int) -> None:
-    """Raise unless `max_pixels` is at least 1 and not above what Pillow itself refuses."""
+    """Raise unless `max_pixels` is at least 1 and not above Pillow's own limit."""
     check_at_least("max_pixels", max_pixels, 1)
     own = Image.MAX_IMAGE_PIXELS
-    if own is not None and max_pixels > 2 * own:
+    if own is not None and max_pixels > own:
         raise ValueError(
-            f"max_pixels must be at most {2 * own}, twice PIL.Image.MAX_IMAGE_PIXELS (raise that "
-            f"first), got {max_pixels}"
+            f"max_pixels must be at most PIL.Image.MAX_IMAGE_PIXELS={own} (raise that first), "
+            f"got {max_pixels}"
         )
 
 
@@ -57,11 +56,8 @@ def decode(
         BrokenPictureError: whatever Pillow says against it.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow's own check only warns; the one below refuses.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(file, formats=FORMATS)
-        with opened:
+        with Image.open(file, formats=FORMATS) as opened:
+            # Pillow only warns up to twice its limit.
             if opened.width * opened.height > max_pixels:
                 raise BrokenPictureError(
                     f"{opened.width}x{opened.height} pixels are more than max_pixels={max_pixels}"
