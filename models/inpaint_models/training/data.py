@@ -141,7 +141,7 @@ class Transform:
         right_edge = min((left + width) * x, picture.width)
         box = (left * x, top * y, right_edge, min((top + height) * y, picture.height))
         cut = picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
-        pixels = np.asarray(cut.convert("L" if self.grey else "RGB"), np.float32) / 255
+        pixels = np.asarray(cut.convert("L") if self.grey else cut, np.float32) / 255
         pixels = pixels.reshape(height, width, -1).transpose(2, 0, 1)
         if self.flip and mirror < 0.5:
             pixels = pixels[:, :, ::-1]
@@ -234,8 +234,8 @@ class InpaintingDataset(Dataset[Sample]):
             raise
         height, width = self.transform.shape
         hole = self.masks(random_at(self.seed, item.epoch, item.number, MASK), height, width)
-        mask = torch.from_numpy(~hole).to(torch.float32).unsqueeze(0)
-        return Sample(torch.from_numpy(image), mask, name)
+        valid = (~hole[None]).astype(np.float32)
+        return Sample(torch.from_numpy(image), torch.from_numpy(valid), name)
 
     def _load_or_next(self, item: Item, first: int) -> Sample:
         tries = min(len(self), RUN_OF_BROKEN)

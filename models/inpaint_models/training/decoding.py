@@ -64,7 +64,8 @@ def decode(
                 )
             if at_least is not None:
                 opened.draft("RGB", (2 * at_least, 2 * at_least))
-            return _to_rgb(ImageOps.exif_transpose(opened), opened.format)
+            ImageOps.exif_transpose(opened, in_place=True)
+            return _to_rgb(opened, opened.format)
     except (BrokenPictureError, MemoryError):
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on malformed files
