@@ -702,6 +702,15 @@ def test_broken_shards_and_pictures_are_skipped_and_named(
     assert caplog.text.count("skipped ") == 3
 
 
+def test_the_next_of_the_batch_replaces_a_broken_picture_of_a_shard(tmp_path: Path) -> None:
+    members = {f"{i}.png": _bytes(_picture(i)) for i in range(8)}
+    members |= {"1.png": b"broken", "7.png": b"broken"}
+    first, second = _loader(TarShards(_shard(tmp_path / "0.tar", members)), shuffle=False)
+    assert _names([first]) == ["0.png", "2.png", "2.png", "3.png"]
+    assert _names([second]) == ["4.png", "5.png", "6.png", "4.png"]
+    assert not torch.equal(first.mask[1], first.mask[2]), "each place has its own mask"
+
+
 def test_reading_ahead_hands_over_errors_and_ends_its_thread() -> None:
     assert list(read_ahead(range(10))) == list(range(10))
     started = []
