@@ -13,6 +13,7 @@ import torch
 from inpaint_models.training import baselines, metrics
 from inpaint_models.training.colour import correct_colours
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 Array = npt.NDArray[np.float64]
 
@@ -127,6 +128,16 @@ def test_ssim_is_wangs_over_windows_that_are_in_the_picture_and_measured(
             greys.append(_wang(_grey(np.moveaxis(a, 0, 2)), _grey(np.moveaxis(b, 0, 2)), unknown))
     _close(metrics.ssim(prediction, truth), colours)
     _close(metrics.ssim_grey(prediction, truth), greys)
+
+
+def test_ssim_is_the_mean_of_torchmetrics_map_without_its_mirrored_border() -> None:
+    prediction, truth, _ = _pictures(3, 40, 33)
+    _, similarity = structural_similarity_index_measure(
+        prediction.double(), truth.double(), sigma=1.5, data_range=1.0, reduction="none",
+        return_full_image=True,
+    )  # fmt: skip
+    expected = similarity[:, :, 5:-5, 5:-5].mean(dim=(1, 2, 3))
+    torch.testing.assert_close(metrics.ssim(prediction, truth), expected)
 
 
 def test_unmeasured_pixels_change_no_metric_whatever_the_prediction_says_there() -> None:
