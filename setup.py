@@ -146,9 +146,16 @@ class CMakeBuild(build_ext):
 
 setup(
     packages=find_packages(include=["inpaint_ops", "inpaint_ops.*"])
-    + find_packages(where="models", include=["inpaint_models", "inpaint_models.*"]),
-    package_dir={"inpaint_models": "models/inpaint_models"},
-    package_data={"inpaint_ops": ["py.typed", "_core.pyi"], "inpaint_models": ["py.typed"]},
+    + find_packages(where="models", include=["inpaint_models", "inpaint_models.*", "inpaint_cli"]),
+    package_dir={
+        "inpaint_models": "models/inpaint_models",
+        "inpaint_cli": "models/inpaint_cli",
+    },
+    package_data={
+        "inpaint_ops": ["py.typed", "_core.pyi"],
+        "inpaint_models": ["py.typed", "training/recipes/*.yaml"],
+        "inpaint_cli": ["py.typed"],
+    },
     ext_modules=[Extension("inpaint_ops._core", sources=[])],
     cmdclass={"build": CleanBuild, "build_ext": CMakeBuild},
 )

@@ -1,0 +1,5 @@
+"""`python -m inpaint_cli` is the command `inpaint`."""
+
+from . import main
+
+raise SystemExit(main())

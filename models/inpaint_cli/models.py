@@ -1,0 +1,58 @@
+"""`inpaint models`: what there is, and what is known about it."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = commands.add_parser(
+        "models",
+        help="list the networks, or describe one",
+        description="List the networks and their recipes; with a name, describe that network and "
+        "its discriminator: inputs, options, and what was decided where the paper is silent.",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a network")
+    parser.set_defaults(run_command=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the list, or one card."""
+    from inpaint_models import list_discriminators, list_models, model_card
+    from inpaint_models.training.errors import UsageError, unknown
+    from inpaint_models.training.recipe import list_recipes
+
+    if options.name is None:
+        recipes = list_recipes()
+        for name in list_models():
+            card = model_card(name)
+            note = "" if name in recipes else "   (no recipe)"
+            print(f"{name:22} {card.parameters:>12,}  {card.title}{note}")
+        return
+    if options.name not in list_models():
+        raise UsageError(unknown("model", options.name, list_models()))
+    _print_card(options.name, discriminator=False)
+    if options.name in list_discriminators():
+        print()
+        _print_card(options.name, discriminator=True)
+
+
+def _print_card(name: str, *, discriminator: bool) -> None:
+    from inpaint_models import model_card
+
+    card = model_card(name, discriminator=discriminator)
+    print(f"{'discriminator of ' if discriminator else ''}{name}: {card.title}")
+    _print_entry("paper", f"{card.paper}; {card.source}")
+    _print_entry("parameters", f"{card.parameters:,}")
+    _print_entry("inputs", card.inputs)
+    _print_entry("output", card.output)
+    for option, text in card.options.items():
+        _print_entry(f"option {option}", text)
+    for decision in card.decisions:
+        _print_entry("decided", decision)
+
+
+def _print_entry(label: str, text: str) -> None:
+    print(textwrap.fill(text, 100, initial_indent=f"  {label}: ", subsequent_indent="    "))

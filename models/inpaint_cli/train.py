@@ -1,0 +1,75 @@
+"""`inpaint train`: a recipe from the start, or a run from its last checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+_DESCRIPTION = """\
+Train a recipe, or go on with a run.
+
+A recipe is the name of one that comes with the package (`inpaint models` lists them) or the path of
+a .yaml file. Any of its keys can be given anew behind it as key=value, with dots between levels:
+
+  inpaint train pconv_unet --data photos/ batch_size=8 image_size=128 \\
+      losses.perceptual=0 losses.style=0 phases.main.iterations=2000
+
+`inpaint train RECIPE --show` prints the recipe with all its keys: copy it to a file of your own.
+
+Several GPUs, on one machine or many: put torchrun in front.
+
+  torchrun --standalone --nproc-per-node 4 -m inpaint_cli train pconv_unet --data photos/
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = commands.add_parser(
+        "train",
+        help="train a recipe, or resume a run",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="name, or a .yaml file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys given anew")
+    parser.add_argument("--data", metavar="DIR", help="pictures: sets data.root")
+    parser.add_argument(
+        "--run", metavar="DIR", type=Path, help="where to write (default: runs/RECIPE)"
+    )
+    parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with this run")
+    parser.add_argument("--show", action="store_true", help="print the recipe and stop")
+    parser.add_argument(
+        "--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="(default: auto)"
+    )
+    parser.set_defaults(run_command=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, resume, or print a recipe."""
+    from inpaint_models.training.errors import UsageError
+    from inpaint_models.training.recipe import dump_recipe, load_recipe
+
+    if options.resume is not None:
+        given = [options.recipe, options.data, options.run, *options.overrides]
+        if any(value is not None for value in given) or options.show:
+            raise UsageError("--resume takes everything from the run: give nothing else with it")
+        from inpaint_models.training.loop import resume
+
+        print(resume(options.resume, options.accelerator))
+        return
+    if options.recipe is None:
+        raise UsageError("give a recipe or --resume RUN; `inpaint models` lists recipes")
+    recipe = load_recipe(options.recipe, options.overrides)
+    if options.data is not None:
+        recipe.data.root = options.data
+    if options.show:
+        print(dump_recipe(recipe), end="")
+        return
+    from inpaint_models.training.loop import train
+
+    print(train(recipe, options.run or _default_run(options.recipe), options.accelerator))
+
+
+def _default_run(recipe: str) -> Path:
+    return Path("runs") / re.sub(r"\.ya?ml$", "", Path(recipe).name)

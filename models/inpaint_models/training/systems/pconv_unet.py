@@ -1,0 +1,79 @@
+"""The baseline "PC" of Shi, Li, Jia: Liu et al.'s losses, no discriminator."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+from ...losses import PerceptualLoss, hole_l1, l1, total_variation, valid_l1
+from ..data import Batch
+from ..errors import UsageError
+from .base import Outputs, System, register_system
+
+
+@register_system("pconv_unet")
+class PartialConvSystem(System):
+    """Losses of paper 000, eq. 3, but for the adversarial one; "l1" is not in the paper."""
+
+    losses = ("l1", "valid", "hole", "tv", "perceptual", "style")
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module | None,
+        *,
+        vgg: str | None = None,
+        tv_region: str = "hole",
+    ) -> None:
+        """Take the networks.
+
+        Args:
+            generator: called with image and mask.
+            discriminator: None.
+            vgg: path of VGG16's weights; needed for "perceptual" and "style".
+            tv_region: "hole" or "image", see `total_variation`.
+        """
+        super().__init__(generator, discriminator)
+        self.tv_region = tv_region
+        self.perceptual = None if vgg is None else PerceptualLoss(vgg)
+
+    def place(self, device: torch.device) -> None:
+        """Move the VGG."""
+        if self.perceptual is not None:
+            self.perceptual.to(device)
+
+    def encoder_norms(self) -> list[nn.Module]:
+        """The norm of each level of the encoder that has one."""
+        levels = [child for name, child in self.generator.named_children() if name[:3] == "enc"]
+        norms = [getattr(level, "norm", None) for level in levels]
+        return [norm for norm in norms if isinstance(norm, nn.Module)]
+
+    def predict(self, batch: Batch) -> Outputs:
+        """The prediction; what lies in a hole is not read."""
+        return Outputs(self.generator(batch.image, batch.mask))
+
+    def generator_terms(
+        self, batch: Batch, outputs: Outputs, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """The losses called for; perceptual and style are one run of the VGG."""
+        prediction, truth, mask = outputs.prediction, batch.image, batch.mask
+        terms: dict[str, Tensor] = {}
+        if "l1" in wanted:
+            terms["l1"] = l1(prediction, truth)
+        if "valid" in wanted:
+            terms["valid"] = valid_l1(prediction, truth, mask)
+        if "hole" in wanted:
+            terms["hole"] = hole_l1(prediction, truth, mask)
+        if "tv" in wanted:
+            terms["tv"] = total_variation(prediction, truth, mask, region=self.tv_region)
+        if "perceptual" in wanted or "style" in wanted:
+            if self.perceptual is None:
+                raise UsageError(
+                    "losses perceptual and style need the weights of VGG16: "
+                    "options.vgg=vgg16-397923af.pth, or losses.perceptual=0 losses.style=0"
+                )
+            both = self.perceptual(prediction, truth, mask)
+            terms |= {name: value for name, value in both._asdict().items() if name in wanted}
+        return terms
