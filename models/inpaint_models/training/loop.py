@@ -251,7 +251,8 @@ class Trainer:
             with self.watch.on("saving"):
                 if saving.samples and self.step % saving.samples == 0:
                     self._draw_samples(steps)
-                if (saving.samples and self.step % saving.samples == 0) or self.step == end:
+                    self._draw_curves()
+                elif self.step == self.total:
                     self._draw_curves()
                 if stop or self.step % saving.checkpoint == 0 or self.step == end:
                     self._save(steps.names)

@@ -23,11 +23,13 @@ class _Frozen(nn.Module):
     def __init__(self, network: nn.Module, fabric: Fabric) -> None:
         super().__init__()
         self.network = network
-        self._fabric = fabric
+        self._precision = fabric.strategy.precision
 
     def forward(self, *args: Any) -> Any:
-        with self._fabric.autocast():
-            return self.network(*args)
+        inputs = self._precision.convert_input(args)
+        with self._precision.forward_context():
+            output = self.network(*inputs)
+        return self._precision.convert_output(output)
 
 
 class PhaseSteps:
