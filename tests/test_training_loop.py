@@ -118,7 +118,7 @@ def test_two_processes_are_one_with_the_doubled_batch(
     two, one = _weights(_last(tmp_path / "two")), _weights(_last(tmp_path / "one"))
     assert two.keys() == one.keys()
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-7, atol=1e-9, msg=lambda m: name + m)
+        torch.testing.assert_close(two[name], value, rtol=1e-7, atol=1e-9)
     for a, b in zip(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), strict=True):
         assert a.keys() == b.keys()
         for name in ("valid", "hole"):
