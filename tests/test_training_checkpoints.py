@@ -29,8 +29,7 @@ from inpaint_models.training.loop import resume, train
 from inpaint_models.training.recipe import Recipe
 from inpaint_models.training.systems import base
 from torch import Tensor, nn
-
-from tests.training_runs import (
+from training_runs import (
     TinyGan,
     draw_pictures,
     gan_recipe,

@@ -21,8 +21,8 @@ from inpaint_models.training.supply import Supply
 from inpaint_models.training.systems import base, pconv_unet
 from PIL import Image
 from torch import Tensor, nn
-
-from tests.training_runs import (
+from training_runs import (
+    Attentive,
     Plain,
     TinyGan,
     draw_pictures,
@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _weights(checkpoint: Path) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for path in checkpoint.glob("*.safetensors"):
         tensors, _ = read_weights(path)
         found |= {f"{path.stem}.{name}": value for name, value in tensors.items()}
@@ -97,12 +97,6 @@ def test_a_step_of_both_networks_is_what_plain_pytorch_makes(tmp_path: Path, dat
             torch.testing.assert_close(found[f"{prefix}.{name}"], value, rtol=1e-5, atol=1e-6)
 
 
-def _sgd(recipe: Recipe) -> Recipe:
-    recipe.optimizers.generator.name = "sgd"
-    recipe.optimizers.generator.rate = 0.05
-    return recipe
-
-
 @pytest.mark.parametrize(
     ("make", "accumulate"),
     [(pconv_recipe, 1), (gan_recipe, 1), (gan_recipe, 2)],
@@ -123,6 +117,17 @@ def test_two_processes_are_one_with_the_doubled_batch(
         assert a.keys() == b.keys()
         for name in ("valid", "hole"):
             assert not b[name] or float(a[name]) == pytest.approx(float(b[name]), rel=1e-6)
+
+
+def test_a_system_may_call_another_method_than_forward(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = gan_recipe(data, "precision=bf16-mixed")
+    train(recipe, tmp_path / "forward", "cpu")
+    monkeypatch.setitem(base._systems, "cgan_pc_rn", Attentive)
+    train(recipe, tmp_path / "method", "cpu")
+    assert losses_of(tmp_path / "method") == losses_of(tmp_path / "forward")
+    in_processes(2, train_on_cpu, recipe, tmp_path / "two")
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path, data: Path) -> None:
@@ -219,7 +224,7 @@ def test_bfloat16_reaches_networks_and_not_weights(tmp_path: Path, data: Path) -
             seen.add(output.dtype)
 
     recipe = gan_recipe(data, "precision=bf16-mixed")
-    with torch.nn.modules.module.register_module_forward_hook(note):  # type: ignore[attr-defined]
+    with torch.nn.modules.module.register_module_forward_hook(note):
         checkpoint = train(recipe, tmp_path / "run", "cpu")
     assert seen == {torch.bfloat16}
     floating = [v for v in _weights(checkpoint).values() if v.is_floating_point()]

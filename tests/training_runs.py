@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from inpaint_models.training.loop import train
 from inpaint_models.training.recipe import Recipe, load_recipe, parse_recipe
 from inpaint_models.training.systems import Outputs, System
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 TINY = (
     "image_size=32", "batch_size=2", "data.workers=0", "generator={width: 4, levels: 3}",
@@ -82,6 +82,25 @@ class TinyGan(System):
         return terms
 
 
+class Attentive(TinyGan):
+    """Calls a method of its generator that is not `forward`."""
+
+    methods: ClassVar[dict[str, str]] = {"generator": "forward_twice"}
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module | None) -> None:
+        super().__init__(generator, discriminator)
+
+        def twice(image: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+            output = generator(image, mask)
+            return output, [output, output]
+
+        generator.forward_twice = twice  # type: ignore[assignment]
+
+    def predict(self, batch: Batch) -> Outputs:
+        prediction, maps = self.generator(batch.image, batch.mask)
+        return Outputs(prediction, {"maps": maps})
+
+
 GAN = """
 system: cgan_pc_rn
 about: a test
@@ -106,7 +125,7 @@ def gan_recipe(data: Path, *overrides: str) -> Recipe:
 class Plain(System):
     """No norm at all."""
 
-    losses = ("mse",)
+    losses: ClassVar[tuple[str, ...]] = ("mse",)
 
     def predict(self, batch: Batch) -> Outputs:
         return Outputs(self.generator(torch.where(batch.mask == 0, 0, batch.image), batch.mask))

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import masks, models, train
+from . import evaluate, masks, models, train
 
 _EPILOG = """\
 first steps:
@@ -18,6 +18,7 @@ first steps:
   inpaint masks rectangles --output masks.png      what holes look like
   inpaint train pconv_unet --data photos/ options.vgg=vgg16-397923af.pth
   inpaint train --resume runs/pconv_unet           go on after Ctrl-C, or a power cut
+  inpaint evaluate runs/pconv_unet --data test/    metrics beside the baselines
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM
 """
@@ -27,19 +28,26 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="inpaint",
-        description="Train the inpainting networks of the papers.",
+        description="Train and measure the inpainting networks of the papers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (train, models, masks):
+    for module in (train, evaluate, models, masks):
         module.add_to(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; errors are one line on stderr. Returns the exit code."""
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    # Words between options end up in `more`: argparse takes them in one place only.
+    options, more = parser.parse_known_args(arguments)
+    if "words" not in options or any(word.startswith("-") for word in more):
+        if more:
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+    else:
+        options.words += more
     try:
         return _run(options)
     except KeyboardInterrupt:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .words import add_words, split_words
+
 _DESCRIPTION = """\
 Draw a sheet of masks, holes in black with their share of the picture below.
 
   inpaint masks free-form ratio=[0.1,0.2]       a generator with its options
   inpaint masks folder root=masks polarity=white=hole
-  inpaint masks --recipe pconv_unet             what a recipe trains with
+  inpaint masks --recipe pconv_unet             what a recipe trains with, key=value its keys
 """
 
 
@@ -22,8 +24,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("kind", nargs="?", metavar="KIND", help="rectangles, free-form, ...")
-    parser.add_argument("options", nargs="*", metavar="key=value", help="options of the kind")
+    add_words(parser, "KIND", "rectangles, free-form, ...; options of the kind")
     parser.add_argument("--recipe", metavar="RECIPE", help="a recipe's masks and image size")
     parser.add_argument("--count", type=int, default=32, help="how many (default: 32)")
     parser.add_argument("--size", type=int, help="pixels (default: the recipe's, or 128)")
@@ -41,13 +42,14 @@ def run(options: argparse.Namespace) -> None:
     from inpaint_models.training.recipe import load_recipe, parse_values
     from inpaint_models.training.supply import make_masks
 
-    if (options.kind is None) == (options.recipe is None):
+    kind, values = split_words(options)
+    if (kind is None) == (options.recipe is None):
         raise UsageError("give either a kind of masks or --recipe RECIPE")
-    if options.recipe is None:
-        source = make_masks(options.kind, parse_values(options.options))
+    if kind is not None:
+        source = make_masks(kind, parse_values(values))
         size = options.size or 128
     else:
-        recipe = load_recipe(options.recipe)
+        recipe = load_recipe(options.recipe, values)
         source = make_masks(recipe.masks.kind, recipe.masks.options)
         size = options.size or recipe.image_size
     try:

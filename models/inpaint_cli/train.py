@@ -6,6 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
+from .words import add_words, split_words
+
 _DESCRIPTION = """\
 Train a recipe, or go on with a run.
 
@@ -31,8 +33,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="name, or a .yaml file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys given anew")
+    add_words(parser, "RECIPE", "a name or a .yaml file; keys of it given anew")
     parser.add_argument("--data", metavar="DIR", help="pictures: sets data.root")
     parser.add_argument(
         "--run", metavar="DIR", type=Path, help="where to write (default: runs/RECIPE)"
@@ -50,17 +51,17 @@ def run(options: argparse.Namespace) -> None:
     from inpaint_models.training.errors import UsageError
     from inpaint_models.training.recipe import dump_recipe, load_recipe
 
+    name, overrides = split_words(options)
     if options.resume is not None:
-        given = [options.recipe, options.data, options.run, *options.overrides]
-        if any(value is not None for value in given) or options.show:
+        if options.words or options.data or options.run or options.show:
             raise UsageError("--resume takes everything from the run: give nothing else with it")
         from inpaint_models.training.loop import resume
 
         print(resume(options.resume, options.accelerator))
         return
-    if options.recipe is None:
+    if name is None:
         raise UsageError("give a recipe or --resume RUN; `inpaint models` lists recipes")
-    recipe = load_recipe(options.recipe, options.overrides)
+    recipe = load_recipe(name, overrides)
     if options.data is not None:
         recipe.data.root = options.data
     if options.show:
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         return
     from inpaint_models.training.loop import train
 
-    print(train(recipe, options.run or _default_run(options.recipe), options.accelerator))
+    print(train(recipe, options.run or _default_run(name), options.accelerator))
 
 
 def _default_run(recipe: str) -> Path:

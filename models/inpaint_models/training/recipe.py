@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from .errors import UsageError, unknown
+from .metrics import METRICS
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -165,7 +166,7 @@ class Recipe:
     accumulate: int = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
     seed: int = 0
-    metrics: list[str] = field(default_factory=lambda: ["l1", "psnr", "ssim"])
+    metrics: list[str] = field(default_factory=lambda: ["l1_percent", "psnr", "ssim"])
     saving: Saving = field(default_factory=Saving)
 
     def weights(self, phase: str) -> dict[str, float]:
@@ -280,6 +281,7 @@ def _check(recipe: Recipe, source: str) -> None:
     require(recipe.saving.samples >= 0, "saving.samples must be at least 0")
     require(recipe.data.workers >= 0, "data.workers must be at least 0")
     require(0 <= recipe.seed < 2**32, f"seed must be in [0, 2**32), got {recipe.seed}")
+    _require_known(f"{source}: metrics", "metric", recipe.metrics, METRICS)
     for network in NETWORKS:
         optimizer: Optimizer = getattr(recipe.optimizers, network)
         key = f"optimizers.{network}"

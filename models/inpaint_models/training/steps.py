@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,6 +31,18 @@ class _Frozen(nn.Module):
         with self._precision.forward_context():
             output = self.network(*inputs)
         return self._precision.convert_output(output)
+
+
+class _Method(nn.Module):
+    """A method of a network as a module, so that what wraps modules wraps it."""
+
+    def __init__(self, network: nn.Module, method: str) -> None:
+        super().__init__()
+        self.network = network
+        self._method = method
+
+    def forward(self, *args: Any) -> Any:
+        return getattr(self.network, self._method)(*args)
 
 
 class PhaseSteps:
@@ -81,12 +94,13 @@ class PhaseSteps:
             norm.requires_grad_(False)
         self.set_modes()
         # Wrapped anew in each phase: data parallelism fixes the set of parameters when it wraps.
-        self.wrapped = {
-            network: fabric.setup_module(module)
-            if network in self.phase.train
-            else _Frozen(module, fabric)
-            for network, module in networks.items()
-        }
+        self.wrapped: dict[str, nn.Module] = {}
+        for network, module in networks.items():
+            method = system.methods.get(network)
+            called = module if method is None else _Method(module, method)
+            trained = network in self.phase.train
+            wrap = fabric.setup_module if trained else partial(_Frozen, fabric=fabric)
+            self.wrapped[network] = wrap(called)
         system.generator = self.wrapped["generator"]
         system.discriminator = self.wrapped.get("discriminator")
 

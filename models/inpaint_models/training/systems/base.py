@@ -53,10 +53,13 @@ class System(ABC):
     Attributes:
         losses: names that `generator_terms` knows.
         discriminator_losses: names that `discriminator_terms` returns; their sum is minimized.
+        methods: for a network whose `forward` is not what the losses need, the method that calling
+            it runs instead: {"generator": "forward_with_attention"}.
     """
 
     losses: ClassVar[tuple[str, ...]]
     discriminator_losses: ClassVar[tuple[str, ...]] = ()
+    methods: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module | None) -> None:
         """Take the networks. Options of a sub-class follow as keyword arguments with defaults."""
@@ -65,6 +68,9 @@ class System(ABC):
 
     def place(self, device: torch.device) -> None:  # noqa: B027 - most systems have nothing to move
         """Move what the losses need, such as a VGG; the loop moves the networks."""
+
+    def check(self, wanted: Collection[str]) -> None:  # noqa: B027 - most have nothing to check
+        """Raise UsageError if one of these losses cannot be computed with the options given."""
 
     def encoder_norms(self) -> list[nn.Module]:
         """The norms that `freeze_encoder_norm` freezes; asked of the unwrapped generator."""
@@ -151,6 +157,10 @@ def create_system(recipe: Recipe) -> System:
             discriminator = create_discriminator(name, **recipe.discriminator)
         elif recipe.discriminator:
             raise UsageError(f"discriminator: system {name!r} has none, so it has no options")
-        return cls(generator, discriminator, **recipe.options)
+        system = cls(generator, discriminator, **recipe.options)
     except (TypeError, ValueError, ImportError, FileNotFoundError) as error:
         raise UsageError(f"recipe of {name!r}: {error}") from error
+    for phase_name, phase in recipe.phases.items():
+        if "generator" in phase.train:
+            system.check(recipe.weights(phase_name))
+    return system

@@ -39,6 +39,14 @@ class PartialConvSystem(System):
         self.tv_region = tv_region
         self.perceptual = None if vgg is None else PerceptualLoss(vgg)
 
+    def check(self, wanted: Collection[str]) -> None:
+        """Perceptual losses need a VGG."""
+        if self.perceptual is None and not {"perceptual", "style"}.isdisjoint(wanted):
+            raise UsageError(
+                "losses perceptual and style need the weights of VGG16: "
+                "options.vgg=vgg16-397923af.pth, or losses.perceptual=0 losses.style=0"
+            )
+
     def place(self, device: torch.device) -> None:
         """Move the VGG."""
         if self.perceptual is not None:
@@ -69,11 +77,7 @@ class PartialConvSystem(System):
         if "tv" in wanted:
             terms["tv"] = total_variation(prediction, truth, mask, region=self.tv_region)
         if "perceptual" in wanted or "style" in wanted:
-            if self.perceptual is None:
-                raise UsageError(
-                    "losses perceptual and style need the weights of VGG16: "
-                    "options.vgg=vgg16-397923af.pth, or losses.perceptual=0 losses.style=0"
-                )
+            assert self.perceptual is not None  # see `check`
             both = self.perceptual(prediction, truth, mask)
             terms |= {name: value for name, value in both._asdict().items() if name in wanted}
         return terms

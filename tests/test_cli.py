@@ -1,0 +1,187 @@
+"""The command `inpaint`: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from inpaint_cli import main
+from inpaint_models import list_models
+from inpaint_models.training.recipe import list_recipes, load_recipe
+from inpaint_models.training.systems import base, pconv_unet
+from PIL import Image
+from training_runs import TINY, Plain, TinyGan, draw_pictures, losses_of
+
+SMALL = [*TINY, "losses.perceptual=0", "losses.style=0", "phases.main.iterations=3",
+         "phases.finetune.iterations=1"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nets this small lose time to threads; a GPU would give other numbers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(base._systems, "cgan_pc_rn", TinyGan)
+    monkeypatch.setitem(base._systems, "vanilla_autoencoder", Plain)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(draw_pictures(tmp_path_factory.mktemp("data") / "pictures"))
+
+
+def _fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+    """The one line that a command line ends with."""
+    capsys.readouterr()
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert lines[-1].startswith("inpaint: ")
+    assert not any("Traceback" in line for line in lines)
+    return lines[-1]
+
+
+def test_help_teaches_and_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys, inpaint_cli\n"
+        "try: inpaint_cli.main(sys.argv[1:])\n"
+        "finally: assert 'torch' not in sys.modules\n"
+    )
+    for command in ([], ["train"], ["evaluate"], ["models"], ["masks"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command, "--help"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "inpaint" in done.stdout
+        if command:
+            assert f"usage: inpaint {command[0]}" in done.stdout
+        else:
+            assert "exit codes: 0 done, 1 failed, 2 wrong usage, 130" in done.stdout
+
+
+def test_a_run_is_trained_resumed_and_evaluated(
+    data: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = ("--accelerator", "cpu")
+    assert main(["train", "pconv_unet", "--data", data, "--run", "whole", *cpu, *SMALL]) == 0
+    assert capsys.readouterr().out.strip().endswith("step-00000004")
+
+    steps = []
+    predict = pconv_unet.PartialConvSystem.predict
+
+    def interrupted(self: Any, batch: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return predict(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pconv_unet.PartialConvSystem, "predict", interrupted)
+        line = _fails(capsys, 130, "train", "pconv_unet", "--data", data, *cpu, *SMALL)
+    run = "runs/pconv_unet"
+    assert line.endswith(f"by SIGINT after step 2; go on with: inpaint train --resume {run}")
+    assert main(["train", "--resume", run, *cpu]) == 0
+    assert losses_of(Path(run)) == losses_of(Path("whole"))
+
+    results = ("--output", "results", "--colours", "offset", "--beside", "000-1")
+    capsys.readouterr()
+    assert main(["evaluate", run, "--data", data, "data.workers=0", *results, *cpu]) == 0
+    printed = capsys.readouterr().out
+    for word in ("pconv_unet", "colour-corrected", "PSNR", "PC 80k iters"):
+        assert word in printed
+    names = sorted(path.name for path in Path("results").iterdir())
+    assert names == ["evaluation.json", "pictures.png", "rows.csv", "table.md"]
+    assert Path("results/table.md").read_text() == printed
+    rows = Path("results/rows.csv").read_text().splitlines()
+    assert sum(row.startswith("pconv_unet,") for row in rows) == 8
+
+
+def test_a_failed_training_returns_1(
+    data: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pconv_unet, "hole_l1", lambda *a, **k: torch.tensor(torch.inf))
+    cpu = ("--accelerator", "cpu")
+    line = _fails(capsys, 1, "train", "pconv_unet", "--data", data, *cpu, *SMALL)
+    assert "loss 'hole' is inf at step 1" in line
+
+
+def test_wrong_usage_returns_2_with_a_mend(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").mkdir()
+    Path("taken/file").touch()
+    train = ("train", "pconv_unet", "--accelerator", "cpu", *SMALL)
+    for arguments, message in (
+        (("train",), "give a recipe or --resume RUN"),
+        (("train", "pconv"), "did you mean 'pconv_unet'?"),
+        (train, "no data: give --data DIR"),
+        ((*train, "--data", "nowhere"), "root must be a folder"),
+        ((*train, "--data", data, "--run", "taken"), "give another --run, or --resume taken"),
+        ((*train, "--data", data, "batch=2"), "Did you mean: 'batch_size'?"),
+        ((*train, "--data", data, "losses.style=1"), "options.vgg=vgg16-397923af.pth"),
+        (("train", "--resume", "taken"), "is not a run"),
+        (("train", "pconv_unet", "--resume", "taken"), "give nothing else with it"),
+        (("train", "pconv_unet", "batch"), "'batch' after 'pconv_unet': give key=value"),
+        (("models", "pconv"), "did you mean 'pconv_unet'?"),
+        (("masks",), "give either a kind of masks or --recipe"),
+        (("masks", "rectangle"), "did you mean 'rectangles'?"),
+        (("masks", "rectangles", "count=0"), "count"),
+        (("masks", "rectangles", "--output", "no/masks.png"), "no/masks.png"),
+        (("evaluate", "taken", "--data", data), "no checkpoint here"),
+        (("evaluate", "taken", "--data", data, "--beside", "9"), "unknown table '9'"),
+    ):
+        assert message in _fails(capsys, 2, *arguments), arguments
+    for arguments in (
+        (),
+        ("trane",),
+        ("train", "--batch", "3"),
+        ("evaluate", "x"),
+        ("models", "a", "b"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_a_shown_recipe_is_a_file_to_start_from(
+    data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "pconv_unet", "batch_size=5", "--data", data, "--show"]) == 0
+    Path("mine.yaml").write_text(capsys.readouterr().out)
+    mine = load_recipe("mine.yaml")
+    assert (mine.batch_size, mine.data.root) == (5, data)
+    mine.batch_size, mine.data.root = 16, None
+    assert mine == load_recipe("pconv_unet")
+
+
+def test_models_are_listed_and_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list_models()
+    with_recipe = [line.split()[0] for line in lines if "(no recipe)" not in line]
+    assert with_recipe == list_recipes()
+    assert main(["models", "cgan_pc_rn"]) == 0
+    printed = capsys.readouterr().out
+    assert "25,781,880" in printed
+    assert "discriminator of cgan_pc_rn: 70x70 PatchGAN" in printed
+    assert max(map(len, printed.splitlines())) <= 100
+
+
+def test_masks_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["masks", "free-form", "ratio=[0.1,0.2]", "--count", "3", "--size", "48"]) == 0
+    assert capsys.readouterr().out == "masks.png\n"
+    with Image.open("masks.png") as sheet:
+        histogram = sheet.convert("L").histogram()
+    assert 3 * 48 * 48 * 0.1 < histogram[0] < 3 * 48 * 48 * 0.25
+    arguments = ["masks", "--recipe", "pconv_unet", "--count", "1", "--size", "32"]
+    assert main([*arguments, "--output", "other.png"]) == 0
+    assert Path("other.png").is_file()

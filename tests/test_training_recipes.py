@@ -1,0 +1,232 @@
+"""Recipes: every one that comes with the package, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from inpaint_models import list_models
+from inpaint_models.training.errors import UsageError
+from inpaint_models.training.loop import Trainer, make_fabric
+from inpaint_models.training.recipe import (
+    Recipe,
+    dump_recipe,
+    list_recipes,
+    load_recipe,
+    parse_recipe,
+)
+from inpaint_models.training.supply import make_masks
+from inpaint_models.training.systems import create_system, list_systems
+from torch import Tensor
+from training_runs import draw_pictures
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Nets this small lose time to threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+# What makes a recipe small. Options of networks differ; each recipe must have an entry.
+SMALL: dict[str, tuple[str, ...]] = {
+    "pconv_unet": (
+        "generator={width: 4, levels: 3}",
+        "losses.perceptual=0",
+        "losses.style=0",
+    ),
+}
+
+
+def _small(name: str, data: Path) -> Recipe:
+    recipe = load_recipe(
+        name,
+        (
+            "image_size=32",
+            "batch_size=2",
+            "data.workers=0",
+            "saving={log: 1, samples: 0, checkpoint: 1000}",
+            *SMALL[name],
+        ),
+    )
+    recipe.data.root = str(data)
+    for phase in recipe.phases.values():
+        phase.epochs, phase.iterations = None, 2
+    return recipe
+
+
+def _snapshot(trainer: Trainer) -> dict[str, Tensor]:
+    return {
+        f"{network}.{name}": value.detach().clone()
+        for network, module in trainer.networks.items()
+        for name, value in module.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_phase_changes_what_it_trains_and_nothing_else(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _small(name, data)
+    trainer = Trainer(recipe, tmp_path / "run", make_fabric(recipe.precision, "cpu"))
+    states = [_snapshot(trainer)]
+    run_phase = Trainer._run_phase
+
+    def watched(self: Trainer, phase: str, start: int, end: int) -> None:
+        run_phase(self, phase, start, end)
+        states.append(_snapshot(self))
+
+    monkeypatch.setattr(Trainer, "_run_phase", watched)
+    trainer.train()
+
+    parameters = {
+        f"{network}.{parameter}"
+        for network, module in trainer.networks.items()
+        for parameter, _ in module.named_parameters()
+    }
+    norms = {id(module) for module in trainer.encoder_norms}
+    in_norms = {
+        f"generator.{module_name}.{key}"
+        for module_name, module in trainer.networks["generator"].named_modules()
+        if id(module) in norms
+        for key in module.state_dict()
+    }
+    assert bool(in_norms) == any(p.freeze_encoder_norm for p in recipe.phases.values())
+    assert len(states) == len(recipe.phases) + 1
+    for phase, before, after in zip(recipe.phases.values(), states, states[1:], strict=False):
+        changed = {key for key in before if not torch.equal(before[key], after[key])}
+        trained = {key for key in parameters if key.split(".")[0] in phase.train}
+        allowed = {key for key in before if key.split(".")[0] in phase.train}
+        if phase.freeze_encoder_norm:
+            trained -= in_norms
+            allowed -= in_norms
+        # Buffers, such as running means, may change with the network that they belong to.
+        assert trained <= changed <= allowed
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_is_readable_and_complete(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.system == name
+    assert recipe.system in list_models()
+    assert recipe.about
+    assert parse_recipe(dump_recipe(recipe), "dumped") == recipe
+    hole = make_masks(recipe.masks.kind, recipe.masks.options)
+    drawn = hole(np.random.default_rng(0), recipe.image_size, recipe.image_size)
+    assert 0 < drawn.mean() < 1
+
+
+def test_every_system_has_a_recipe() -> None:
+    assert list_systems() == list_recipes()
+
+
+def test_keys_can_be_given_anew() -> None:
+    recipe = load_recipe(
+        "pconv_unet",
+        (
+            "optimizers.generator.rate=1e-3",
+            "phases.main.iterations=7",
+            "losses.tv=0",
+            "masks.options.ratio=[0.2,0.3]",
+            "precision=bf16-mixed",
+            "options.tv_region=image",
+        ),
+    )
+    assert recipe.rate("main", "generator") == 1e-3
+    assert recipe.rate("finetune", "generator") == 5e-5
+    assert recipe.phases["main"].iterations == 7
+    assert recipe.masks.options == {"ratio": [0.2, 0.3]}
+    assert list(recipe.weights("main")) == ["valid", "hole", "perceptual", "style"]
+
+
+def _build(override: str) -> None:
+    """What of a run is made before its data is read."""
+    recipe = load_recipe("pconv_unet", [*SMALL["pconv_unet"], override])
+    make_masks(recipe.masks.kind, recipe.masks.options)
+    create_system(recipe)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch=3", "Key 'batch' not in 'Recipe'. Did you mean: 'batch_size'?"),
+        ("batch_size=x", "batch_size: Value 'x' of type 'str' could not be converted to Integer"),
+        ("batch_size=0", "batch_size must be at least 1, got 0"),
+        ("phases.man.iterations=3", "unknown phase 'man'; did you mean 'main'?"),
+        ("phases.main.epoch=3", "Key 'epoch' not in 'Phase'. Did you mean: 'epochs'?"),
+        ("phases.main.epochs=3", "phases.main must have either epochs or iterations"),
+        ("phases.main.iterations=0", "must last at least 1 epoch or iteration, got 0"),
+        ("phases.main.train=[discriminator]", "system 'pconv_unet' has no discriminator"),
+        ("phases.main.train=[generate]", "unknown network 'generate'; did you mean 'generator'?"),
+        ("phases.main.rates.generator=0", "phases.main.rates.generator must be more than 0"),
+        ("losses.perceptual=1", "losses perceptual and style need the weights"),
+        ("losses.holes=1", "unknown loss 'holes'; did you mean 'hole'?"),
+        ("optimizers.generator.name=adm", "Invalid value 'adm', expected one of"),
+        ("optimizers.generator.betas=[0.9]", "betas must be two numbers"),
+        ("precision=16", "Invalid value '16', expected one of"),
+        ("system=pconv_unit", "unknown system 'pconv_unit'; did you mean 'pconv_unet'?"),
+        ("options.vg=x", "unknown option 'vg'; did you mean 'vgg'?"),
+        ("options.vgg=nothing.pth", "no file 'nothing.pth'"),
+        ("generator.wide=3", "unknown option 'wide' (did you mean 'width'?)"),
+        ("discriminator.width=3", "'pconv_unet' has none"),
+        ("metrics=[psnr, l3]", "unknown metric 'l3'"),
+        ("masks.kind=free", "unknown kind 'free'; did you mean 'free-form'?"),
+        ("masks.options.ratios=1", "unknown option 'ratios'; did you mean 'ratio'?"),
+        ("masks.options.ratio=[0.5, 0.1]", "masks: ratio"),
+        ("saving.log=0", "saving.log must be at least 1"),
+        ("seed=-1", "seed must be in [0, 2**32), got -1"),
+        ("a", "'a' must be key=value"),
+        ("about=[", "not YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _build(override)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_recipe_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown recipe 'pconv'; did you mean 'pconv_unet'\?"):
+        load_recipe("pconv")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_recipe(str(tmp_path / "none.yaml"))
+    for text, message in (
+        ("- 1\n", "a recipe must be keys and values"),
+        ("a: [", "not YAML"),
+        ("system: pconv_unet\nabout: x\nbatch: 3\n", "Did you mean: 'batch_size'"),
+        ("about: x\n", "system"),
+        (
+            "system: pconv_unet\nabout: x\nmasks: {kind: lines}\n",
+            "phases must name at least",
+        ),
+    ):
+        (tmp_path / "mine.yaml").write_text(text)
+        with pytest.raises(UsageError, match=r"mine\.yaml") as caught:
+            load_recipe(str(tmp_path / "mine.yaml"))
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_masks_are_made_of_masks() -> None:
+    lines = {"kind": "lines"}
+    made = make_masks(
+        "one-of", {"sources": [lines, {"kind": "fixed", "options": {"k": 2, "source": lines}}]}
+    )
+    assert len(made.sources) == 2  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match=r"masks\.options\.sources must be a list"):
+        make_masks("one-of", {})
+    with pytest.raises(UsageError, match=r"masks\.options\.source must have kind and options"):
+        make_masks("fixed", {"k": 3})
+    with pytest.raises(UsageError, match=r"sources\[0\]\.kind: unknown kind 'line'"):
+        make_masks("one-of", {"sources": [{"kind": "line"}]})
