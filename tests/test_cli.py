@@ -74,7 +74,7 @@ def test_a_run_is_trained_resumed_and_evaluated(
     data: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpu = ("--accelerator", "cpu")
-    assert main(["train", "pconv_unet", "--data", data, "--run", "whole", *cpu, *SMALL]) == 0
+    assert main(["train", "pconv_unet", "--data", data, "--output", "whole", *cpu, *SMALL]) == 0
     assert capsys.readouterr().out.strip().endswith("step-00000004")
 
     steps = []
@@ -125,7 +125,7 @@ def test_wrong_usage_returns_2_with_a_mend(data: str, capsys: pytest.CaptureFixt
         (("train", "pconv"), "did you mean 'pconv_unet'?"),
         (train, "no data: give --data DIR"),
         ((*train, "--data", "nowhere"), "root must be a folder"),
-        ((*train, "--data", data, "--run", "taken"), "give another --run, or --resume taken"),
+        ((*train, "--data", data, "--output", "taken"), "give another --output, or --resume taken"),
         ((*train, "--data", data, "batch=2"), "Did you mean: 'batch_size'?"),
         ((*train, "--data", data, "losses.style=1"), "options.vgg=vgg16-397923af.pth"),
         (("train", "--resume", "taken"), "is not a run"),

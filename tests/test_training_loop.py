@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from inpaint_models.losses import AdversarialLoss, composite, hole_l1, valid_l1
 from inpaint_models.training.checkpoints import read_weights
 from inpaint_models.training.errors import InpaintError, InterruptedRunError, UsageError
 from inpaint_models.training.logs import read_log
-from inpaint_models.training.loop import make_fabric, resume, schedule_factor, train
+from inpaint_models.training.loop import Trainer, make_fabric, resume, schedule_factor, train
 from inpaint_models.training.recipe import Recipe
 from inpaint_models.training.supply import Supply
 from inpaint_models.training.systems import base, pconv_unet
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from PIL import Image
 from torch import Tensor, nn
 from training_runs import (
@@ -231,12 +234,39 @@ def test_bfloat16_reaches_networks_and_not_weights(tmp_path: Path, data: Path) -
     assert {v.dtype for v in floating} == {torch.float32}
 
 
+def test_float16_and_its_gradient_scaler_resume_exactly(tmp_path: Path, data: Path) -> None:
+    def fabric() -> Fabric:
+        # `make_fabric` leaves float16 to GPUs; its arithmetic runs on a CPU too.
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
+        plugin = MixedPrecision("16-mixed", "cpu", scaler)
+        made = Fabric(accelerator="cpu", devices=1, plugins=[plugin])
+        made.launch()
+        return made
+
+    recipe = gan_recipe(data, "saving.checkpoint=1", "saving.keep=9")
+    whole = Trainer(recipe, tmp_path / "whole", fabric())
+    checkpoint = whole.train()
+    scale = whole.fabric.strategy.precision.state_dict()["scale"]
+    assert scale > 1024
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "last").write_text("step-00000003")
+    run = Trainer(recipe, tmp_path / "run", fabric())
+    run.load(tmp_path / "run" / "checkpoints" / "step-00000003")
+    again = run.train()
+    assert run.fabric.strategy.precision.state_dict()["scale"] == scale
+    assert losses_of(tmp_path / "run") == losses_of(tmp_path / "whole")
+    found = _weights(again)
+    for name, value in _weights(checkpoint).items():
+        assert value.isfinite().all()
+        assert torch.equal(found[name], value), name
+
+
 def test_what_cannot_run_is_refused(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UsageError, match="16-mixed needs a GPU"):
         make_fabric("16-mixed", "cpu")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "letter.txt").touch()
-    with pytest.raises(UsageError, match="is there already: give another --run"):
+    with pytest.raises(UsageError, match="is there already: give another --output"):
         train(pconv_recipe(data), tmp_path / "run", "cpu")
     with pytest.raises(UsageError, match="do not fill a round of batch_size=100"):
         train(pconv_recipe(data, "batch_size=100"), tmp_path / "new", "cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add_words(parser, "RECIPE", "a name or a .yaml file; keys of it given anew")
     parser.add_argument("--data", metavar="DIR", help="pictures: sets data.root")
     parser.add_argument(
-        "--run", metavar="DIR", type=Path, help="where to write (default: runs/RECIPE)"
+        "--output", metavar="DIR", type=Path, help="where to write (default: runs/RECIPE)"
     )
     parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with this run")
     parser.add_argument("--show", action="store_true", help="print the recipe and stop")
@@ -53,11 +54,11 @@ def run(options: argparse.Namespace) -> None:
 
     name, overrides = split_words(options)
     if options.resume is not None:
-        if options.words or options.data or options.run or options.show:
+        if options.words or options.data or options.output or options.show:
             raise UsageError("--resume takes everything from the run: give nothing else with it")
         from inpaint_models.training.loop import resume
 
-        print(resume(options.resume, options.accelerator))
+        _print_once(resume(options.resume, options.accelerator))
         return
     if name is None:
         raise UsageError("give a recipe or --resume RUN; `inpaint models` lists recipes")
@@ -69,7 +70,13 @@ def run(options: argparse.Namespace) -> None:
         return
     from inpaint_models.training.loop import train
 
-    print(train(recipe, options.run or _default_run(name), options.accelerator))
+    _print_once(train(recipe, options.output or _default_run(name), options.accelerator))
+
+
+def _print_once(checkpoint: Path) -> None:
+    """Of several processes that torchrun has started, the first one prints."""
+    if os.environ.get("RANK", "0") == "0":
+        print(checkpoint)
 
 
 def _default_run(recipe: str) -> Path:

@@ -113,7 +113,7 @@ def draw_curves(log: Path, path: Path) -> None:
     figure = Figure(figsize=(7, 2.2 * len(losses)), layout="constrained")
     FigureCanvasAgg(figure)
     all_axes = figure.subplots(len(losses), 1, sharex=True, squeeze=False)[:, 0]
-    changes = [int(b["step"]) for a, b in pairwise(rows) if a["phase"] != b["phase"]]
+    changes = [int(a["step"]) for a, b in pairwise(rows) if a["phase"] != b["phase"]]
     for axes, loss in zip(all_axes, losses, strict=True):
         points = [(int(row["step"]), float(row[loss])) for row in rows if row[loss]]
         axes.plot([x for x, _ in points], [y for _, y in points], linewidth=1)

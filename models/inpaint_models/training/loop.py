@@ -6,6 +6,7 @@ the loop itself is here, because adversarial training in phases needs its own.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -54,7 +55,7 @@ def train(recipe: Recipe, run: Path, accelerator: str = "auto") -> Path:
     fabric = make_fabric(recipe.precision, accelerator)
     taken = fabric.is_global_zero and run.exists() and (not run.is_dir() or any(run.iterdir()))
     if fabric.broadcast(taken):
-        raise UsageError(f"{run} is there already: give another --run, or --resume {run}")
+        raise UsageError(f"{run} is there already: give another --output, or --resume {run}")
     return Trainer(recipe, run, fabric).train()
 
 
@@ -66,7 +67,7 @@ def resume(run: Path, accelerator: str = "auto") -> Path:
     recipe = parse_recipe(path.read_text(encoding="utf-8"), str(path))
     checkpoint = checkpoints.last_checkpoint(run / "checkpoints")
     if checkpoint is None:
-        raise UsageError(f"{run} has no checkpoint yet: start it anew with another --run")
+        raise UsageError(f"{run} has no checkpoint yet: start it anew with another --output")
     trainer = Trainer(recipe, run, make_fabric(recipe.precision, accelerator))
     trainer.load(checkpoint)
     return trainer.train()
@@ -87,7 +88,11 @@ def make_fabric(precision: str, accelerator: str = "auto") -> Fabric:
         processes, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         # Buffers are equal everywhere, because norms are synchronized; broadcasting them would
         # change them between two forward passes of one backward.
-        strategy = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+        parameters = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+        # The newer name of the same switch; the older one warns where both exist.
+        newer = "forward_sync_buffers"
+        switch = newer if newer in parameters else "broadcast_buffers"
+        strategy = DDPStrategy(**{switch: False}, gradient_as_bucket_view=True)
     fabric = Fabric(
         accelerator=accelerator,
         devices=here,
