@@ -181,6 +181,7 @@ def test_a_signal_saves_the_run_and_it_goes_on_as_if_nothing_had_happened(
             train(recipe, tmp_path / "run", "cpu")
     assert caught.value.exit_code == 128 + number
     assert signal.getsignal(number) == before
+    assert _last(tmp_path / "run").name == "step-00000005"
     resume(tmp_path / "run", "cpu")
     assert losses_of(tmp_path / "run") == losses_of(tmp_path / "whole")
     whole = _weights(_last(tmp_path / "whole"))

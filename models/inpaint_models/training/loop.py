@@ -14,6 +14,7 @@ import signal
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -91,8 +92,8 @@ def make_fabric(precision: str, accelerator: str = "auto") -> Fabric:
         parameters = inspect.signature(nn.parallel.DistributedDataParallel).parameters
         # The newer name of the same switch; the older one warns where both exist.
         newer = "forward_sync_buffers"
-        switch = newer if newer in parameters else "broadcast_buffers"
-        strategy = DDPStrategy(**{switch: False}, gradient_as_bucket_view=True)
+        switch: dict[str, Any] = {newer if newer in parameters else "broadcast_buffers": False}
+        strategy = DDPStrategy(**switch, gradient_as_bucket_view=True)
     fabric = Fabric(
         accelerator=accelerator,
         devices=here,
