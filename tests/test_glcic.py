@@ -6,12 +6,14 @@ import copy
 import math
 from itertools import pairwise
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from inpaint_models import create_discriminator, create_model
 from inpaint_models.composite import blend
-from inpaint_models.crops import crop, hole_corners, random_corners
+from inpaint_models.crops import _hole_boxes, crop, hole_corners, random_corners
 from inpaint_models.glcic import DynamicAttention, GlcicDam
 from inpaint_models.padding import pad_with_holes
 from torch import Tensor, nn
@@ -333,6 +335,19 @@ def test_crop_is_centred_on_the_hole_and_holds_it(
     corners = hole_corners(mask, 32)
     assert corners.tolist() == [list(corner)]
     assert (crop(mask, corners, 32) == 0).sum() == (mask == 0).sum()
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.02, 0.2, 0.35, 0.6, 1.0])
+def test_boxes_of_holes_are_those_that_opencv_finds(ratio: float) -> None:
+    hole = torch.rand(4, 37, 23, generator=seeded()) < ratio
+    hole[1] = False
+    found = zip(*(part.tolist() for part in _hole_boxes(hole)), strict=True)
+    expected = []
+    for i, picture in enumerate(hole.numpy().astype(np.uint8)):
+        _, _, boxes, _ = cv2.connectedComponentsWithStats(picture, connectivity=8)
+        for left, top, width, height, _ in boxes[1:].tolist():
+            expected.append((i, top, top + height - 1, left, left + width - 1))
+    assert sorted(found) == sorted(expected)
 
 
 def test_several_holes_are_each_chosen_and_seeds_repeat() -> None:

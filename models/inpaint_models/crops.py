@@ -36,15 +36,14 @@ def hole_corners(mask: Tensor, size: int, generator: torch.Generator | None = No
         raise ValueError(f"mask must have shape (N, 1, H, W), got {tuple(mask.shape)}")
     n, _, height, width = mask.shape
     corners = random_corners(n, height, width, size, generator)
-    labels = _label_holes((mask == 0)[:, 0]).cpu()
-    for i in range(n):
-        holes = labels[i][labels[i] >= 0].unique()
-        if len(holes) == 0:
+    picture, top, bottom, left, right = _hole_boxes((mask == 0)[:, 0].cpu())
+    for i, boxes in enumerate(picture.bincount(minlength=n).cumsum(0).tolist()):
+        first = int(torch.searchsorted(picture, i))
+        if first == boxes:
             continue
-        chosen = holes[torch.randint(len(holes), (1,), generator=generator)]
-        for axis, side in enumerate((height, width)):
-            inside = (labels[i] == chosen).any(1 - axis).nonzero()
-            middle = int(inside.min() + inside.max() + 1) // 2
+        chosen = first + int(torch.randint(boxes - first, (1,), generator=generator))
+        for axis, (low, high, side) in enumerate(((top, bottom, height), (left, right, width))):
+            middle = int(low[chosen] + high[chosen] + 1) // 2
             corners[i, axis] = min(max(middle - size // 2, 0), side - size)
     return corners
 
@@ -86,23 +85,61 @@ def crop(image: Tensor, corners: Tensor, size: int) -> Tensor:
     return torch.stack(crops)
 
 
-def _label_holes(hole: Tensor) -> Tensor:
-    """Number the holes of (N, H, W) bool: equal numbers >= 0 within a hole, -1 elsewhere.
+def _hole_boxes(hole: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The bounding boxes of all holes of (N, H, W) bool, on the CPU.
 
-    Each pixel points at a pixel of its hole, at itself to begin with. In each round the pixel that
-    is pointed at takes over the largest number next to any pixel that points at it, then every
-    pointer is followed one step further. Numbers only grow, and when none does, all pixels of a
-    hole point at the same one; long holes take few rounds, because chains of pointers halve.
+    Returns:
+        Picture, top, bottom, left and right of each hole, inclusive, (holes,) each; sorted by
+        picture, and within a picture by the hole's last pixel.
     """
-    flat = hole.reshape(-1)
-    labels = torch.arange(flat.numel(), device=hole.device)
+    n, height, width = hole.shape
+    # With a blank column and row at the end, what touches in the flat order touches in a picture.
+    stride = width + 1
+    pixels = F.pad(hole, (0, 1, 0, 1)).flatten().nonzero().squeeze(1)
+    breaks = pixels.diff() > 1
+    edge = breaks.new_ones(min(1, len(pixels)))
+    first, last = pixels[torch.cat([edge, breaks])], pixels[torch.cat([breaks, edge])]
+    labels = _label_runs(first, last, stride)
+    roots, hole_of_run = labels.unique(return_inverse=True)
+
+    def extreme(values: Tensor, reduce: str) -> Tensor:
+        start = values.new_zeros(len(roots))
+        return start.scatter_reduce(0, hole_of_run, values, reduce, include_self=False)
+
+    row = first // stride % (height + 1)
+    return (
+        first[roots] // (stride * (height + 1)),
+        extreme(row, "amin"),
+        extreme(row, "amax"),
+        extreme(first % stride, "amin"),
+        extreme(last % stride, "amax"),
+    )
+
+
+def _label_runs(first: Tensor, last: Tensor, stride: int) -> Tensor:
+    """Number the connected parts of runs of pixels, (runs,): by the number of their last run.
+
+    Each run points at a run of its part, at itself to begin with. In each round the runs that two
+    neighbours point at take over the larger of both numbers, then every pointer is followed one
+    step further. Numbers only grow, and when none does, all runs of a part point at the same one;
+    long parts take few rounds, because chains of pointers halve.
+
+    Args:
+        first, last: flat positions of each run's ends, sorted.
+        stride: what lies between a pixel and the one below.
+    """
+    labels = torch.arange(len(first))
+    # Runs below a run that touch it, by a side or by a corner, are those from `low` to `high`.
+    low = torch.searchsorted(last, first + stride - 1)
+    high = torch.searchsorted(first, last + stride + 1, right=True)
+    count = (high - low).clamp(min=0)
+    above = labels.repeat_interleave(count)
+    below = low[above] + torch.arange(len(above)) - (count.cumsum(0) - count)[above]
     while True:
-        # max_pool2d takes no integers; float64 holds them exactly.
-        own = torch.where(flat, labels, -1).reshape(hole.shape).double()
-        near = F.max_pool2d(own.unsqueeze(1), 3, stride=1, padding=1).long().reshape(-1)
-        near = torch.where(flat, near, labels)
-        hooked = labels.scatter_reduce(0, labels, near, "amax")
+        larger = torch.maximum(labels[above], labels[below])
+        hooked = labels.scatter_reduce(0, labels[above], larger, "amax")
+        hooked = hooked.scatter_reduce(0, labels[below], larger, "amax")
         hooked = hooked[hooked]
         if torch.equal(hooked, labels):
-            return torch.where(flat, labels, -1).reshape(hole.shape)
+            return labels
         labels = hooked
