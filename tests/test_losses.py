@@ -356,7 +356,7 @@ def log_sigmoid(x: float) -> float:
     return -math.log1p(math.exp(-x))
 
 
-@pytest.mark.parametrize("kind", ["bce", "nsgan", "hinge"])
+@pytest.mark.parametrize("kind", ["bce", "nsgan", "hinge", "lsgan"])
 def test_adversarial_losses_are_their_equations(kind: str) -> None:
     generator = torch.Generator().manual_seed(2)
     real = torch.randn(2, 1, 5, 4, generator=generator, dtype=torch.float64)
@@ -365,6 +365,9 @@ def test_adversarial_losses_are_their_equations(kind: str) -> None:
     if kind == "hinge":
         d = sum(max(0, 1 - x) for x in r) / len(r) + sum(max(0, 1 + x) for x in f) / len(f)
         g = -sum(f) / len(f)
+    elif kind == "lsgan":
+        d = sum((x - 1) ** 2 for x in r) / len(r) + sum(x**2 for x in f) / len(f)
+        g = sum((x - 1) ** 2 for x in f) / len(f)
     else:
         d = -sum(map(log_sigmoid, r)) / len(r) - sum(log_sigmoid(-x) for x in f) / len(f)
         d = d / 2 if kind == "nsgan" else d
@@ -378,7 +381,7 @@ def test_adversarial_losses_are_their_equations(kind: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["bce", "nsgan", "hinge"])
+@pytest.mark.parametrize("kind", ["bce", "nsgan", "hinge", "lsgan"])
 def test_adversarial_losses_of_large_half_precision_logits_are_finite(
     kind: str, dtype: torch.dtype
 ) -> None:
@@ -521,7 +524,7 @@ NO_TENSOR: Any = 1
         (
             lambda: AdversarialLoss("wgan"),
             ValueError,
-            "kind must be one of 'bce', 'nsgan', 'hinge'",
+            "kind must be one of 'bce', 'nsgan', 'hinge', 'lsgan'",
         ),
         (
             lambda: AdversarialLoss("bce").generator(NO_TENSOR),

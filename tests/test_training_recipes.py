@@ -10,18 +10,15 @@ import pytest
 import torch
 from inpaint_models import list_models
 from inpaint_models.training.errors import UsageError
-from inpaint_models.training.loop import Trainer, make_fabric
 from inpaint_models.training.recipe import (
-    Recipe,
     dump_recipe,
     list_recipes,
     load_recipe,
     parse_recipe,
 )
 from inpaint_models.training.supply import make_masks
-from inpaint_models.training.systems import create_system, list_systems
-from torch import Tensor
-from training_runs import draw_pictures
+from inpaint_models.training.systems import create_system
+from training_runs import NO_VGG
 
 
 @pytest.fixture(autouse=True)
@@ -31,87 +28,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_pictures(tmp_path_factory.mktemp("data") / "pictures")
-
-
-# What makes a recipe small. Options of networks differ; each recipe must have an entry.
-SMALL: dict[str, tuple[str, ...]] = {
-    "pconv_unet": (
-        "generator={width: 4, levels: 3}",
-        "losses.perceptual=0",
-        "losses.style=0",
-    ),
-}
-
-
-def _small(name: str, data: Path) -> Recipe:
-    recipe = load_recipe(
-        name,
-        (
-            "image_size=32",
-            "batch_size=2",
-            "data.workers=0",
-            "saving={log: 1, samples: 0, checkpoint: 1000}",
-            *SMALL[name],
-        ),
-    )
-    recipe.data.root = str(data)
-    for phase in recipe.phases.values():
-        phase.epochs, phase.iterations = None, 2
-    return recipe
-
-
-def _snapshot(trainer: Trainer) -> dict[str, Tensor]:
-    return {
-        f"{network}.{name}": value.detach().clone()
-        for network, module in trainer.networks.items()
-        for name, value in module.state_dict().items()
-    }
-
-
-@pytest.mark.parametrize("name", list_recipes())
-def test_every_phase_changes_what_it_trains_and_nothing_else(
-    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = _small(name, data)
-    trainer = Trainer(recipe, tmp_path / "run", make_fabric(recipe.precision, "cpu"))
-    states = [_snapshot(trainer)]
-    run_phase = Trainer._run_phase
-
-    def watched(self: Trainer, phase: str, start: int, end: int) -> None:
-        run_phase(self, phase, start, end)
-        states.append(_snapshot(self))
-
-    monkeypatch.setattr(Trainer, "_run_phase", watched)
-    trainer.train()
-
-    parameters = {
-        f"{network}.{parameter}"
-        for network, module in trainer.networks.items()
-        for parameter, _ in module.named_parameters()
-    }
-    norms = {id(module) for module in trainer.encoder_norms}
-    in_norms = {
-        f"generator.{module_name}.{key}"
-        for module_name, module in trainer.networks["generator"].named_modules()
-        if id(module) in norms
-        for key in module.state_dict()
-    }
-    assert bool(in_norms) == any(p.freeze_encoder_norm for p in recipe.phases.values())
-    assert len(states) == len(recipe.phases) + 1
-    for phase, before, after in zip(recipe.phases.values(), states, states[1:], strict=False):
-        changed = {key for key in before if not torch.equal(before[key], after[key])}
-        trained = {key for key in parameters if key.split(".")[0] in phase.train}
-        allowed = {key for key in before if key.split(".")[0] in phase.train}
-        if phase.freeze_encoder_norm:
-            trained -= in_norms
-            allowed -= in_norms
-        # Buffers, such as running means, may change with the network that they belong to.
-        assert trained <= changed <= allowed
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -126,10 +42,6 @@ def test_a_recipe_is_readable_and_complete(name: str) -> None:
     assert 0 < drawn.mean() < 1
 
 
-def test_every_system_has_a_recipe() -> None:
-    assert list_systems() == list_recipes()
-
-
 def test_keys_can_be_given_anew() -> None:
     recipe = load_recipe(
         "pconv_unet",
@@ -137,7 +49,7 @@ def test_keys_can_be_given_anew() -> None:
             "optimizers.generator.rate=1e-3",
             "phases.main.iterations=7",
             "losses.tv=0",
-            "masks.options.ratio=[0.2,0.3]",
+            "masks.options.source.options.ratio=[0.2,0.3]",
             "precision=bf16-mixed",
             "options.tv_region=image",
         ),
@@ -145,13 +57,13 @@ def test_keys_can_be_given_anew() -> None:
     assert recipe.rate("main", "generator") == 1e-3
     assert recipe.rate("finetune", "generator") == 5e-5
     assert recipe.phases["main"].iterations == 7
-    assert recipe.masks.options == {"ratio": [0.2, 0.3]}
+    assert recipe.masks.options["source"]["options"] == {"ratio": [0.2, 0.3]}
     assert list(recipe.weights("main")) == ["valid", "hole", "perceptual", "style"]
 
 
 def _build(override: str) -> None:
     """What of a run is made before its data is read."""
-    recipe = load_recipe("pconv_unet", [*SMALL["pconv_unet"], override])
+    recipe = load_recipe("pconv_unet", ["generator={width: 4, levels: 3}", *NO_VGG, override])
     make_masks(recipe.masks.kind, recipe.masks.options)
     create_system(recipe)
 
@@ -181,8 +93,8 @@ def _build(override: str) -> None:
         ("discriminator.width=3", "'pconv_unet' has none"),
         ("metrics=[psnr, l3]", "unknown metric 'l3'"),
         ("masks.kind=free", "unknown kind 'free'; did you mean 'free-form'?"),
-        ("masks.options.ratios=1", "unknown option 'ratios'; did you mean 'ratio'?"),
-        ("masks.options.ratio=[0.5, 0.1]", "masks: ratio"),
+        ("masks.options.sources=1", "unknown option 'sources'; did you mean 'source'?"),
+        ("masks.options.source.options.ratio=[0.5, 0.1]", "masks.options.source: ratio"),
         ("saving.log=0", "saving.log must be at least 1"),
         ("seed=-1", "seed must be in [0, 2**32), got -1"),
         ("a", "'a' must be key=value"),

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.multiprocessing as mp
-from inpaint_models.losses import AdversarialLoss, composite, hole_l1, valid_l1, whole_mse
+from inpaint_models import composite
+from inpaint_models.losses import AdversarialLoss, hole_l1, valid_l1, whole_mse
 from inpaint_models.training.data import Batch
 from inpaint_models.training.logs import FIXED_COLUMNS, read_log
 from inpaint_models.training.loop import train

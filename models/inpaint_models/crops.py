@@ -92,7 +92,7 @@ def _hole_boxes(hole: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         Picture, top, bottom, left and right of each hole, inclusive, (holes,) each; sorted by
         picture, and within a picture by the hole's last pixel.
     """
-    n, height, width = hole.shape
+    height, width = hole.shape[1:]
     # With a blank column and row at the end, what touches in the flat order touches in a picture.
     stride = width + 1
     pixels = F.pad(hole, (0, 1, 0, 1)).flatten().nonzero().squeeze(1)

@@ -341,6 +341,13 @@ class ISNetBase(_ISNetwork):
             last=_plain_conv(width, in_channels, 1),
         )
 
+    def idle(self) -> nn.ModuleList:
+        """The layers that are there for the count, and never run."""
+        return nn.ModuleList(
+            self.get_submodule(f"stages.{_STAGES - 1}.{name}")
+            for name in ("high_to_low", "low_to_low", "low_out")
+        )
+
 
 @register_model(
     "isnet_base_ff",

@@ -9,7 +9,7 @@ left out; see `regions` for the rules that all of them share.
     002  sec. 3  whole_mse
     003  eq. 2   l1 (or l1_per_hole) + 0.1 AdversarialLoss("hinge") + 0.1 perceptual + 250 style
                  (VGG19) + 10 feature_matching; eq. 3: hole_only
-    004          whole_mse, AdversarialLoss("bce")
+    004          whole_mse, AdversarialLoss("lsgan") or ("bce")
 """
 
 from __future__ import annotations

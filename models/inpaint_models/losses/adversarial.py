@@ -10,7 +10,7 @@ from torch import Tensor
 from ..checks import check_choice
 from .regions import wide
 
-_KINDS = ("bce", "nsgan", "hinge")
+_KINDS = ("bce", "nsgan", "hinge", "lsgan")
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,12 @@ class AdversarialLoss:
         "bce"    E[-log s(D(real))] + E[-log(1 - s(D(fake)))]         E[-log s(D(fake))]
         "nsgan"  half of that                                         the same
         "hinge"  E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))]      -E[D(fake)]
+        "lsgan"  E[(D(real) - 1)^2] + E[D(fake)^2]                    E[(D(fake) - 1)^2]
 
     s is the sigmoid, E the mean over all logits. "bce": papers 001 (section 2.5) and 004.
     "nsgan": as public code of EdgeConnect and of region normalization scales it. Both are
     L_D_BCE and L_G_BCE of paper 000 (eq. 3, 4), which gives no scale. "hinge": paper 003, eq. 3.
+    "lsgan": the mean squared error of labels in paper 004's "GAN with MSE loss" (Mao et al. 2017).
 
     Paper 001 lets the generator minimise log(1 - s(D(fake))) and paper 003 -L_D; both have no
     gradient where the discriminator is sure. The generator's forms above are the ones in use.
@@ -53,6 +55,8 @@ class AdversarialLoss:
         fake = _wide_logits(fake_logits, "fake_logits")
         if self.kind == "hinge":
             return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        if self.kind == "lsgan":
+            return (real - 1).square().mean() + fake.square().mean()
         # -log s(x) = softplus(-x) and -log(1 - s(x)) = softplus(x): finite for any finite logit.
         loss = F.softplus(-real).mean() + F.softplus(fake).mean()
         return loss / 2 if self.kind == "nsgan" else loss
@@ -64,7 +68,11 @@ class AdversarialLoss:
             fake_logits: of any shape.
         """
         fake = _wide_logits(fake_logits, "fake_logits")
-        return -fake.mean() if self.kind == "hinge" else F.softplus(-fake).mean()
+        if self.kind == "hinge":
+            return -fake.mean()
+        if self.kind == "lsgan":
+            return (fake - 1).square().mean()
+        return F.softplus(-fake).mean()
 
 
 def _wide_logits(logits: Tensor, name: str) -> Tensor:

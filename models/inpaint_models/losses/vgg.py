@@ -17,7 +17,8 @@ from ..checks import check_choice
 
 _CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 _WIDTHS = (64, 128, 256, 512, 512)
-_FILES = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
+FILES = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
+"""What PyTorch calls the files that it publishes."""
 
 
 def layer_positions(network: str) -> dict[str, int]:
@@ -109,8 +110,8 @@ def load_vgg(network: str, weights: str | os.PathLike[str] | None) -> VGG:
     """
     check_choice("network", network, tuple(_CONVOLUTIONS))
     source = (
-        f"give the path of torchvision's ImageNet weights, {_FILES[network]}, which PyTorch "
-        f"publishes at https://download.pytorch.org/models/{_FILES[network]}"
+        f"give the path of torchvision's ImageNet weights, {FILES[network]}, which PyTorch "
+        f"publishes at https://download.pytorch.org/models/{FILES[network]}"
     )
     if weights is None:
         raise ValueError(

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice, prepare_mask
+from ..composite import composite
 from .baselines import BASELINES, Fill
 from .colour import FITS, correct_colours
+from .masks import HOLE_RATIO_BINS
 from .metrics import METRICS, Metric, Perceptual, hole, measured, perceptual_metric
 from .published import Bin
 
-BINS: tuple[Bin, ...] = (
-    (0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6),
-)  # fmt: skip
-"""The hole ratios of Liu et al.'s masks, each above its first number and up to its second."""
 CORRECTED = ", colour-corrected"
 
 
@@ -113,14 +111,6 @@ class Evaluation:
         return found
 
 
-def compose(prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """The prediction in the hole, the image elsewhere; `mask` is (N|1, 1, H, W), 1 = valid.
-
-    Selected, not multiplied: NaN in the one does not reach the other.
-    """
-    return torch.where(hole(mask, image), prediction, image)
-
-
 def evaluate(
     fill: Fill,
     batches: Iterable[Batch],
@@ -128,7 +118,7 @@ def evaluate(
     model: str = "model",
     metrics: Sequence[str] = tuple(METRICS),
     perceptual: Perceptual | None = None,
-    bins: Sequence[Bin] = BINS,
+    bins: Sequence[Bin] = HOLE_RATIO_BINS,
     baselines: Mapping[str, Fill] = BASELINES,
     colour_correction: str | None = None,
     progress: Callable[[int], None] | None = None,
@@ -173,9 +163,9 @@ def evaluate(
         image, seen = visible(batch)
         predictions = _predictions(fill, baselines, colour_correction, image, seen)
         for method, prediction in zip(methods, predictions, strict=True):
-            composite = compose(prediction.clamp(0, 1), image, seen)
+            filled = composite(prediction.clamp(0, 1), image, seen)
             try:
-                columns = {m.name: m.compute(composite, batch.image, mask).tolist() for m in chosen}
+                columns = {m.name: m.compute(filled, batch.image, mask).tolist() for m in chosen}
             except ValueError as error:
                 raise ValueError(f"{method} on {_some(batch.names)}: {error}") from error
             for i, (name, ratio) in enumerate(zip(batch.names, ratios, strict=True)):

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..composite import composite
 from .baselines import Fill
-from .evaluate import Batch, Evaluation, Row, compose, predict, visible
+from .evaluate import Batch, Evaluation, Row, predict, visible
 from .extras import require
 from .metrics import METRICS, Metric
 from .published import Bin, PublishedTable
@@ -288,12 +289,12 @@ def _strip(fill: Fill, batch: Batch, row: Row) -> list[Tensor]:
             f"ratio of {1 - given:.4f} for {row.name!r} with {row.hole_ratio:.4f}"
         )
     output = predict(fill, batch)
-    composite = compose(output, *visible(batch))
+    filled = composite(output, *visible(batch))
     truth = batch.image.nan_to_num(nan=UNKNOWN)
     seen = torch.where(batch.mask.to(truth.device) != 0, truth, UNKNOWN)
     return [
         p[0].clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu()
-        for p in (seen, output, composite, truth)
+        for p in (seen, output, filled, truth)
     ]
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 # Importing a system's module registers it.
-from . import pconv_unet
+from . import cgan_pc_rn, gan_variants, glcic, isnet, pconv_unet, reconstruction
 from .base import Outputs, System, create_system, list_systems, register_system
 
 __all__ = [
     "Outputs",
     "System",
+    "cgan_pc_rn",
     "create_system",
+    "gan_variants",
+    "glcic",
+    "isnet",
     "list_systems",
     "pconv_unet",
+    "reconstruction",
     "register_system",
 ]

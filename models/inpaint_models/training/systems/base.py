@@ -69,8 +69,8 @@ class System(ABC):
     def place(self, device: torch.device) -> None:  # noqa: B027 - most systems have nothing to move
         """Move what the losses need, such as a VGG; the loop moves the networks."""
 
-    def check(self, wanted: Collection[str]) -> None:  # noqa: B027 - most have nothing to check
-        """Raise UsageError if one of these losses cannot be computed with the options given."""
+    def check(self, recipe: Recipe, wanted: Collection[str]) -> None:  # noqa: B027 - most have none
+        """Raise UsageError if one of these losses cannot be computed with what the recipe says."""
 
     def encoder_norms(self) -> list[nn.Module]:
         """The norms that `freeze_encoder_norm` freezes; asked of the unwrapped generator."""
@@ -162,5 +162,5 @@ def create_system(recipe: Recipe) -> System:
         raise UsageError(f"recipe of {name!r}: {error}") from error
     for phase_name, phase in recipe.phases.items():
         if "generator" in phase.train:
-            system.check(recipe.weights(phase_name))
+            system.check(recipe, recipe.weights(phase_name))
     return system

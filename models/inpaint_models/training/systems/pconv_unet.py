@@ -7,10 +7,11 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from ...losses import PerceptualLoss, hole_l1, l1, total_variation, valid_l1
+from ...losses import hole_l1, l1, total_variation, valid_l1
 from ..data import Batch
-from ..errors import UsageError
+from ..recipe import Recipe
 from .base import Outputs, System, register_system
+from .perceptual import Perceptual
 
 
 @register_system("pconv_unet")
@@ -37,20 +38,15 @@ class PartialConvSystem(System):
         """
         super().__init__(generator, discriminator)
         self.tv_region = tv_region
-        self.perceptual = None if vgg is None else PerceptualLoss(vgg)
-
-    def check(self, wanted: Collection[str]) -> None:
-        """Perceptual losses need a VGG."""
-        if self.perceptual is None and not {"perceptual", "style"}.isdisjoint(wanted):
-            raise UsageError(
-                "losses perceptual and style need the weights of VGG16: "
-                "options.vgg=vgg16-397923af.pth, or losses.perceptual=0 losses.style=0"
-            )
+        self.perceptual = Perceptual(vgg, "vgg16", composite=True)
 
     def place(self, device: torch.device) -> None:
         """Move the VGG."""
-        if self.perceptual is not None:
-            self.perceptual.to(device)
+        self.perceptual.place(device)
+
+    def check(self, recipe: Recipe, wanted: Collection[str]) -> None:
+        """Perceptual losses need a VGG."""
+        self.perceptual.check(wanted)
 
     def encoder_norms(self) -> list[nn.Module]:
         """The norm of each level of the encoder that has one."""
@@ -76,8 +72,4 @@ class PartialConvSystem(System):
             terms["hole"] = hole_l1(prediction, truth, mask)
         if "tv" in wanted:
             terms["tv"] = total_variation(prediction, truth, mask, region=self.tv_region)
-        if "perceptual" in wanted or "style" in wanted:
-            assert self.perceptual is not None  # see `check`
-            both = self.perceptual(prediction, truth, mask)
-            terms |= {name: value for name, value in both._asdict().items() if name in wanted}
-        return terms
+        return terms | self.perceptual.terms(batch, outputs, wanted)
