@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,10 @@ SMALL = [*TINY, "losses.perceptual=0", "losses.style=0", "phases.main.iterations
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nets this small lose time to threads; a GPU would give other numbers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _small_systems(one_thread: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(base._systems, "cgan_pc_rn", TinyGan)
     monkeypatch.setitem(base._systems, "vanilla_autoencoder", Plain)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,9 @@ from training_runs import (
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nets this small lose time to threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _small_systems(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(base._systems, "cgan_pc_rn", TinyGan)
     monkeypatch.setitem(base._systems, "vanilla_autoencoder", Plain)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

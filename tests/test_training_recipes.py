@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from inpaint_models import list_models
 from inpaint_models.training.errors import UsageError
 from inpaint_models.training.recipe import (
@@ -20,14 +18,7 @@ from inpaint_models.training.supply import make_masks
 from inpaint_models.training.systems import create_system
 from training_runs import NO_VGG
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Nets this small lose time to threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", list_recipes())

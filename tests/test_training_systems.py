@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,9 @@ from inpaint_models.training.systems.adversarial import AdversarialSystem
 from inpaint_models.training.systems.glcic import LocalSystem
 from torch import Tensor, nn
 from training_runs import draw_pictures, in_processes, train_on_cpu
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 _PCONV = ("generator={width: 4, levels: 3}",)
 _RN = ("generator={width: 4, blocks: 1}", "discriminator={width: 4}")
@@ -63,15 +66,6 @@ IDLE: dict[str, str] = {
 
 # Parameters and buffers of the norms that `freeze_encoder_norm` keeps.
 FROZEN: dict[str, str] = {"pconv_unet": r"generator\.enc\d\.norm\..*"}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Nets this small lose time to threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

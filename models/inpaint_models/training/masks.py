@@ -136,7 +136,7 @@ class Circles:
 
 
 @dataclass(frozen=True)
-class Ellipses:
+class Ellipses(Circles):
     """Ellipses, turned by any angle, with their centres in the picture.
 
     Attributes:
@@ -145,18 +145,7 @@ class Ellipses:
         ratio: hole ratio to meet, (low, high]; the ellipses are scaled around their centres.
     """
 
-    count: int | tuple[int, int] = 1
     radius: Range = (0.05, 0.3)
-    ratio: Range | None = None
-
-    def __post_init__(self) -> None:
-        _check_count("count", self.count)
-        _check_range("radius", self.radius)
-        _check_ratio(self.ratio)
-
-    def __call__(self, dice: Dice, height: int, width: int) -> Hole:
-        """See MaskSource."""
-        return _scaled(self, self._plan, _paint_ellipses, self.ratio, dice, height, width)
 
     def _plan(self, dice: Dice, height: int, width: int) -> Shapes:
         shapes = []
