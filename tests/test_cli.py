@@ -88,7 +88,7 @@ def test_a_run_is_trained_resumed_and_evaluated(
     assert main(["train", "--resume", run, *cpu]) == 0
     assert losses_of(Path(run)) == losses_of(Path("whole"))
 
-    results = ("--output", "results", "--colours", "offset", "--beside", "000-1")
+    results = ("--output", "results", "--colours", "offset", "--beside", "shi-1")
     capsys.readouterr()
     assert main(["evaluate", run, "--data", data, "data.workers=0", *results, *cpu]) == 0
     printed = capsys.readouterr().out

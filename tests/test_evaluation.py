@@ -214,7 +214,7 @@ def _cells(text: str) -> list[list[str]]:
 
 def test_a_table_by_method_has_the_papers_columns_first_and_its_lines_below() -> None:
     evaluation = _evaluated(metrics=("mse", "ssim", "psnr", "l1_percent"))
-    text = report.markdown(evaluation, PUBLISHED["000-1"])
+    text = report.markdown(evaluation, PUBLISHED["shi-1"])
     head, _, *rows = _cells(text)
     assert head == ["", "holes", "pictures", "L1 (%)", "PSNR (dB)", "SSIM", "MSE"]
     means = evaluation.summary("dark").means
@@ -225,14 +225,14 @@ def test_a_table_by_method_has_the_papers_columns_first_and_its_lines_below() ->
     assert [row[1] for row in rows[1:4]] == ["1-10 %", "10-20 %", "40-50 %"]
     assert rows[4][0] == "mean colour"
     assert rows[-3] == ["*CGAN+PC+RN 80k iters*", "all", "", "*4.371*", "*22.605*", "*0.776*", "-"]
-    assert "Paper 000, table 1" in text
+    assert "Shi et al., table 1" in text
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
 
 
 def test_a_table_by_ratio_sets_each_l1_beside_its_own_definition() -> None:
     metrics_ = ("psnr", "ssim", "l1_percent", "l1_edgeconnect_grey_percent")
     evaluation = _evaluated(metrics=metrics_)
-    head, _, *rows = _cells(report.markdown(evaluation, PUBLISHED["003-3"]))
+    head, _, *rows = _cells(report.markdown(evaluation, PUBLISHED["isnet-3"]))
     assert head == [
         "holes (pictures)", "", "dark", "mean colour",
         "*CA*", "*GLCIC*", "*PConv*", "*EdgeCnt*", "*ISNet*",

@@ -1,4 +1,4 @@
-"""Paper 004's generators and discriminators."""
+"""Guo, Zhao's generators and discriminators."""
 
 from __future__ import annotations
 

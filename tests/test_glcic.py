@@ -1,4 +1,4 @@
-"""Paper 001's completion networks, their discriminator, and crops around holes."""
+"""Bernikov et al.'s completion networks, their discriminator, and crops around holes."""
 
 from __future__ import annotations
 

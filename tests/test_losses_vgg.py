@@ -70,7 +70,7 @@ def files(
 
 @pytest.fixture(scope="module")
 def liu(files: dict[str, Path]) -> PerceptualLoss:
-    """The loss of paper 000 in float32; loading it once saves time. Tests that convert it copy."""
+    """The loss of Shi et al. in float32; loading it once saves time. Tests that convert it copy."""
     return PerceptualLoss(files["vgg16"])
 
 

@@ -1,4 +1,4 @@
-"""The U-Nets of partial convolutions: what only they do, and a plain version of paper 000's."""
+"""The U-Nets of partial convolutions: what only they do, and a plain version of Shi et al.'s."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def plain_region_norm(x: Tensor, hole: Tensor) -> Tensor:
 
 
 class PlainUNet:
-    """The layer table of paper 000, layer by layer, on the parameters of a network."""
+    """The layer table of Shi et al., layer by layer, on the parameters of a network."""
 
     def __init__(self, net: nn.Module, levels: int, region: bool, original: bool) -> None:
         self.parameters = dict(net.named_parameters())

@@ -35,7 +35,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         choices=("gain_and_offset", "offset"),
         help="add the network with its colours fitted to the known part",
     )
-    parser.add_argument("--beside", metavar="NAME", help="a published table to print beside")
+    parser.add_argument(
+        "--beside",
+        metavar="NAME",
+        help="a published table to print beside: shi-1, bernikov-1, lokray-1, isnet-1 to isnet-4",
+    )
     parser.add_argument(
         "--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="(default: auto)"
     )

@@ -3,13 +3,13 @@
 Scalars before their weights. The mask is 1 = valid; NaN in the truth means "never measured" and is
 left out; see `regions` for the rules that all of them share.
 
-    000  eq. 3   1 valid_l1 + 6 hole_l1 + 0.1 total_variation + PerceptualLoss (VGG16):
-                 0.05 perceptual + 120 style; + 1 AdversarialLoss("nsgan")
-    001  2.5     masked_mse or whole_mse, AdversarialLoss("bce"); DAM blocks: attention_loss
-    002  sec. 3  whole_mse
-    003  eq. 2   l1 (or l1_per_hole) + 0.1 AdversarialLoss("hinge") + 0.1 perceptual + 250 style
-                 (VGG19) + 10 feature_matching; eq. 3: hole_only
-    004          whole_mse, AdversarialLoss("lsgan") or ("bce")
+    Shi, Li, Jia, eq. 3       1 valid_l1 + 6 hole_l1 + 0.1 total_variation + PerceptualLoss (VGG16):
+                              0.05 perceptual + 120 style; + 1 AdversarialLoss("nsgan")
+    Bernikov et al., 2.5      masked_mse or whole_mse, AdversarialLoss("bce"); DAM: attention_loss
+    Lokray, Ghosh, section 3  whole_mse
+    Li et al. (ISNet), eq. 2  l1 (or l1_per_hole) + 0.1 AdversarialLoss("hinge") + 0.1 perceptual +
+                              250 style (VGG19) + 10 feature_matching; eq. 3: hole_only
+    Guo, Zhao                 whole_mse, AdversarialLoss("lsgan") or ("bce")
 """
 
 from __future__ import annotations

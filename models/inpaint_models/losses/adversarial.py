@@ -23,19 +23,20 @@ class AdversarialLoss:
         "hinge"  E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))]      -E[D(fake)]
         "lsgan"  E[(D(real) - 1)^2] + E[D(fake)^2]                    E[(D(fake) - 1)^2]
 
-    s is the sigmoid, E the mean over all logits. "bce": papers 001 (section 2.5) and 004.
+    s is the sigmoid, E the mean over all logits. "bce": Bernikov et al., section 2.5; Guo, Zhao.
     "nsgan": as public code of EdgeConnect and of region normalization scales it. Both are
-    L_D_BCE and L_G_BCE of paper 000 (eq. 3, 4), which gives no scale. "hinge": paper 003, eq. 3.
-    "lsgan": the mean squared error of labels in paper 004's "GAN with MSE loss" (Mao et al. 2017).
+    L_D_BCE and L_G_BCE of Shi et al. (eq. 3, 4), who give no scale. "hinge": Li et al. (ISNet),
+    eq. 3.
+    "lsgan": the mean squared error of labels in Guo, Zhao's "GAN with MSE loss" (Mao et al. 2017).
 
-    Paper 001 lets the generator minimise log(1 - s(D(fake))) and paper 003 -L_D; both have no
+    Bernikov et al. let the generator minimise log(1 - s(D(fake))), Li et al. -L_D; both have no
     gradient where the discriminator is sure. The generator's forms above are the ones in use.
-    Paper 000 reports about 0.43 for the generator. Logits of that loss make the discriminator's
-    second term at least 1.05 (Jensen), but it reports about 0.57: its figures fit half the sum,
+    Shi et al. report about 0.43 for the generator. Logits of that loss make the discriminator's
+    second term at least 1.05 (Jensen), but they report about 0.57: their figures fit half the sum,
     "nsgan", and not "bce".
 
     What the discriminator sees is the caller's: `hole_only(prediction, mask)` gives the masked form
-    of paper 003, eq. 3, and `without_unmeasured` keeps NaN of the truth away.
+    of Li et al. (ISNet), eq. 3, and `without_unmeasured` keeps NaN of the truth away.
     """
 
     kind: str

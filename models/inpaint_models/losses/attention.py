@@ -20,7 +20,7 @@ def attention_loss(
     *,
     mean_over: str = "region",
 ) -> Tensor:
-    """Loss of DAM blocks: paper 001, section 2.6, from DAM-GAN (Cha and Kim 2022).
+    """Loss of DAM blocks: Bernikov et al., section 2.6, from DAM-GAN (Cha and Kim 2022).
 
         sum over blocks i of mean over the hole of | M_i - mean over channels of |I_gt - I_out| |
 

@@ -11,7 +11,7 @@ from .regions import wide
 
 
 def feature_matching(fake_features: Sequence[Tensor], real_features: Sequence[Tensor]) -> Tensor:
-    """L_FM of paper 003, eq. 2: sum over layers of mean |D_i(fake) - D_i(real)|.
+    """L_FM of Li et al. (ISNet), eq. 2: sum over layers of mean |D_i(fake) - D_i(real)|.
 
     Args:
         fake_features: the discriminator's maps of the generated image, any shapes.
@@ -31,8 +31,8 @@ def feature_l1(
 ) -> Tensor:
     """Sum over layers of the mean absolute difference; `targets` get no gradient.
 
-    One image's part of L_perceptual in paper 000, eq. 3, by Liu et al. (2018), and of L_perc in
-    paper 003, eq. 2: sum over p of |Psi_p(image) - Psi_p(I_gt)|_1 / N_p.
+    One image's part of L_perceptual in Shi et al., eq. 3, by Liu et al. (2018), and of L_perc in
+    Li et al. (ISNet), eq. 2: sum over p of |Psi_p(image) - Psi_p(I_gt)|_1 / N_p.
     """
     _check(features, targets, names)
     terms = [
@@ -44,9 +44,9 @@ def feature_l1(
 def style_l1(features: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
     """Sum over layers of the mean absolute difference of Gram matrices.
 
-    One image's part of L_styleOut, L_styleComp in paper 000, eq. 3, by Liu et al. (2018), and of
-    L_style in paper 003, eq. 2: sum over p of |Gram_p(image) - Gram_p(I_gt)|_1 / (C_p * C_p), mean
-    over the batch.
+    One image's part of L_styleOut, L_styleComp in Shi et al., eq. 3, by Liu et al. (2018), and of
+    L_style in Li et al. (ISNet), eq. 2: sum over p of |Gram_p(image) - Gram_p(I_gt)|_1 / C_p^2,
+    mean over the batch.
 
     Args:
         features, targets: maps (N, C_p, H_p, W_p); no gradient flows to the targets.

@@ -34,14 +34,14 @@ class PerceptualTerms(NamedTuple):
 class PerceptualLoss(nn.Module):
     """L_perceptual and L_style, from one run of the VGG over output and composite.
 
-    Paper 000, eq. 3, by Liu et al. (2018), with `network="vgg16"`:
+    Shi et al., eq. 3, by Liu et al. (2018), with `network="vgg16"`:
 
         perceptual = sum over p of |Psi_p(out) - Psi_p(gt)|_1 / N_p + the same of the composite
         style      = sum over p of |Gram_p(out) - Gram_p(gt)|_1 / C_p^2 + the same of the composite
 
     p: pool1, pool2, pool3; Gram_p = Psi_p Psi_p^T / (C_p * H_p * W_p); averaged over the batch.
-    Paper 003, eq. 2, with `network="vgg19", composite=False`: relu1_1 to relu5_1 for perceptual,
-    relu2_2, relu3_4, relu4_4 and relu5_2 for style.
+    Li et al. (ISNet), eq. 2, with `network="vgg19", composite=False`: relu1_1 to relu5_1 for
+    perceptual, relu2_2, relu3_4, relu4_4 and relu5_2 for style.
 
     Where the truth is NaN, output, composite and truth all get the mean colour of ImageNet before
     they enter the VGG: the prediction is not read there and gets no gradient. Means are over all

@@ -12,7 +12,7 @@ from .regions import check_pair, difference, hole_of, mean
 def valid_l1(
     prediction: Tensor, truth: Tensor, mask: Tensor, *, mean_over: str = "image"
 ) -> Tensor:
-    """L_valid of paper 000, eq. 3, defined by Liu et al. (2018): |M * (I_out - I_gt)|_1 / N_gt.
+    """L_valid of Shi et al., eq. 3, defined by Liu et al. (2018): |M * (I_out - I_gt)|_1 / N_gt.
 
     Args:
         prediction: (N, C, H, W); what lies in the hole is never read.
@@ -29,7 +29,7 @@ def valid_l1(
 
 
 def hole_l1(prediction: Tensor, truth: Tensor, mask: Tensor, *, mean_over: str = "image") -> Tensor:
-    """L_hole of paper 000, eq. 3, by Liu et al. (2018): |(1 - M) * (I_out - I_gt)|_1 / N_gt.
+    """L_hole of Shi et al., eq. 3, by Liu et al. (2018): |(1 - M) * (I_out - I_gt)|_1 / N_gt.
 
     As `valid_l1`, with the regions exchanged: valid pixels of the prediction are never read, and
     "region" counts the measured values in the hole.
@@ -39,7 +39,7 @@ def hole_l1(prediction: Tensor, truth: Tensor, mask: Tensor, *, mean_over: str =
 
 
 def l1(prediction: Tensor, truth: Tensor) -> Tensor:
-    """L_l1 of paper 003, eq. 2: mean |I_pred - I_gt| over all measured values.
+    """L_l1 of Li et al. (ISNet), eq. 2: mean |I_pred - I_gt| over all measured values.
 
     Args:
         prediction: (N, C, H, W).
@@ -51,7 +51,7 @@ def l1(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 def l1_per_hole(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """L_l1 of paper 003 as its public code scales it: `l1` divided by the mean of 1 - M.
+    """L_l1 of Li et al. (ISNet) as its public code scales it: `l1` divided by the mean of 1 - M.
 
     Args:
         prediction: (N, C, H, W).
@@ -71,7 +71,7 @@ def l1_per_hole(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 def masked_mse(
     prediction: Tensor, truth: Tensor, mask: Tensor, *, mean_over: str = "image"
 ) -> Tensor:
-    """L of paper 001, section 2.5: ||M_c * (C(x, M_c) - x)||^2, where M_c is 1 in the hole.
+    """L of Bernikov et al., section 2.5: ||M_c * (C(x, M_c) - x)||^2, where M_c is 1 in the hole.
 
     The paper writes a sum; this is the mean, a constant factor apart for "image". The paper's
     table of errors "on masked regions" is "region".
@@ -96,8 +96,8 @@ def masked_mse(
 def whole_mse(prediction: Tensor, truth: Tensor) -> Tensor:
     """Mean (I_pred - I_gt)^2 over all measured values.
 
-    Paper 001, section 4.1, "global MSE"; papers 002 and 004, "MSE loss". The equation of paper 002
-    divides by pixels instead of values and is C times this.
+    Bernikov et al., section 4.1, "global MSE"; "MSE loss" of Lokray, Ghosh, whose equation divides
+    by pixels instead of values and is C times this, and of Guo, Zhao.
 
     Args:
         prediction: (N, C, H, W).

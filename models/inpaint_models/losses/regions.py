@@ -22,7 +22,7 @@ from ..checks import prepare_mask
 
 
 def hole_only(prediction: Tensor, mask: Tensor) -> Tensor:
-    """I_pred * (1 - M) of paper 003, eq. 3: what its discriminator sees of a prediction.
+    """I_pred * (1 - M) of Li et al. (ISNet), eq. 3: what its discriminator sees of a prediction.
 
     Args:
         prediction: (N, C, H, W); may hold NaN at valid pixels.

@@ -13,7 +13,7 @@ from .regions import check_pair, hole_of, mean, wide
 def total_variation(
     prediction: Tensor, truth: Tensor, mask: Tensor, *, region: str = "hole"
 ) -> Tensor:
-    """L_tv of paper 000, eq. 3, defined by Liu et al. (2018).
+    """L_tv of Shi et al., eq. 3, defined by Liu et al. (2018).
 
         sum over (i, j), (i, j+1) in R of |I_comp(i, j+1) - I_comp(i, j)|_1 / N_comp, and the same
         for (i, j), (i+1, j);  I_comp = prediction in the hole, truth elsewhere

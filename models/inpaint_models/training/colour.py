@@ -1,4 +1,4 @@
-"""Colour correction (paper 004): the output's colours are fitted where the truth is known."""
+"""Colour correction (Guo, Zhao): the output's colours are fitted where the truth is known."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The numbers that the papers publish, for the report to set beside ours.
 
 A number stands under the name of the metric that it was computed with (`metrics.METRICS`); what
-makes it less than comparable is in the table's notes. Paper 004 publishes no number.
+makes it less than comparable is in the table's notes. Guo, Zhao publishes no number.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ _FROM_EDGECONNECT = (
 )
 
 PUBLISHED: Mapping[str, PublishedTable] = {
-    "000-1": PublishedTable(
-        "Paper 000, table 1: Places, 4 categories, 8 masks of 10-20 %",
+    "shi-1": PublishedTable(
+        "Shi et al., table 1: Places, 4 categories, 8 masks of 10-20 %",
         _overall(
             ("l1_percent", "psnr", "ssim"),
             {
@@ -68,16 +68,16 @@ PUBLISHED: Mapping[str, PublishedTable] = {
         ),
         ("The paper does not say how L1 % and SSIM were computed.",),
     ),
-    "001-1": PublishedTable(
-        "Paper 001, section 4.2: average MSE on masked regions, 50x50 holes",
+    "bernikov-1": PublishedTable(
+        "Bernikov et al., section 4.2: average MSE on masked regions, 50x50 holes",
         _overall(
             ("mse_hole",),
             {"1 mask": (0.000416,), "2 masks": (0.000424,), "3 masks": (0.000429,)},
         ),
         ("The paper does not say if it divides by the pixels of the holes or of the picture.",),
     ),
-    "002-1": PublishedTable(
-        "Paper 002, section 6: CIFAR-10, loss (MSE)",
+    "lokray-1": PublishedTable(
+        "Lokray, Ghosh, section 6: CIFAR-10, loss (MSE)",
         _overall(
             ("mse",),
             {
@@ -94,8 +94,8 @@ PUBLISHED: Mapping[str, PublishedTable] = {
             "speaks of the missing section and divides by n^2.",
         ),
     ),
-    "003-1": PublishedTable(
-        "Paper 003, table 1: Places2, components",
+    "isnet-1": PublishedTable(
+        "Li et al. (ISNet), table 1: Places2, components",
         _overall(
             ("psnr", "l1_percent", "ssim"),
             {
@@ -106,8 +106,8 @@ PUBLISHED: Mapping[str, PublishedTable] = {
             },
         ),
     ),
-    "003-2": PublishedTable(
-        "Paper 003, table 2: Places2, residual blocks in each stage of ISNet",
+    "isnet-2": PublishedTable(
+        "Li et al. (ISNet), table 2: Places2, residual blocks in each stage of ISNet",
         _overall(
             ("psnr", "l1_percent", "ssim"),
             {
@@ -118,8 +118,8 @@ PUBLISHED: Mapping[str, PublishedTable] = {
             },
         ),
     ),
-    "003-3": PublishedTable(
-        "Paper 003, table 3: Places2 test set",
+    "isnet-3": PublishedTable(
+        "Li et al. (ISNet), table 3: Places2 test set",
         {
             "CA": _by_ratio(
                 EDGECONNECT,
@@ -157,8 +157,8 @@ PUBLISHED: Mapping[str, PublishedTable] = {
             "PConv's numbers are taken to be those of its own paper, Liu et al.",
         ),
     ),
-    "003-4": PublishedTable(
-        "Paper 003, table 4: CelebA",
+    "isnet-4": PublishedTable(
+        "Li et al. (ISNet), table 4: CelebA",
         {
             "CA": _by_ratio(
                 EDGECONNECT,

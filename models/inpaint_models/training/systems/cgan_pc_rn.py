@@ -15,7 +15,7 @@ from .pconv_unet import PartialConvSystem
 
 @register_system("cgan_pc_rn")
 class ConditionalGanSystem(AdversarialSystem):
-    """Losses of paper 000, eq. 3 and 4."""
+    """Losses of Shi et al., eq. 3 and 4."""
 
     losses = (*PartialConvSystem.losses, "adversarial")
 

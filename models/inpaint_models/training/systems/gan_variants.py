@@ -1,4 +1,4 @@
-"""The GANs of paper 004 that have one discriminator."""
+"""The GANs of Guo, Zhao that have one discriminator."""
 
 from __future__ import annotations
 

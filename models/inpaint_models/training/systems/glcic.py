@@ -1,4 +1,4 @@
-"""Discriminators with a local part: paper 001, with and without DAM blocks, and the last of 004."""
+"""Discriminators with a local part: Bernikov et al., with and without DAM blocks; Guo, Zhao."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LocalSystem(AdversarialSystem):
     """A discriminator that is called with an image and a crop of it.
 
     The crop of a filled image lies around one of its holes; that of a true image anywhere, as the
-    random mask M_d in the objective of paper 001, section 2.5.
+    random mask M_d in the objective of Bernikov et al., section 2.5.
     """
 
     losses: ClassVar[tuple[str, ...]] = (*ReconstructionSystem.losses, "adversarial")
@@ -77,7 +77,7 @@ class LocalSystem(AdversarialSystem):
 
 @register_system("glcic_dam")
 class AttentionSystem(LocalSystem):
-    """Paper 001, section 2.6: attention maps learn where the generator errs."""
+    """Bernikov et al., section 2.6: attention maps learn where the generator errs."""
 
     losses = (*LocalSystem.losses, "attention")
     methods: ClassVar[Mapping[str, str]] = {"generator": "forward_with_attention"}

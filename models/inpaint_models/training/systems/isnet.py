@@ -17,7 +17,7 @@ from .perceptual import NAMES, Perceptual
 
 
 class PixelsAndFeatures(System):
-    """The losses of paper 003, eq. 2, that need no discriminator."""
+    """The losses of Li et al. (ISNet), eq. 2, that need no discriminator."""
 
     losses = ("l1", "l1_per_hole", *NAMES)
 
@@ -52,7 +52,7 @@ class PixelsAndFeatures(System):
 
 @register_system("isnet", "isnet_base", "isnet_base_ff", "unet_like", "rn_net")
 class IsnetSystem(AdversarialSystem):
-    """Losses of paper 003, eq. 2 and 3; region normalization's are some of them."""
+    """Losses of Li et al. (ISNet), eq. 2 and 3; region normalization's are some of them."""
 
     losses = (*PixelsAndFeatures.losses, "adversarial", "feature_matching")
 

@@ -16,7 +16,7 @@ from .perceptual import Perceptual
 
 @register_system("pconv_unet")
 class PartialConvSystem(System):
-    """Losses of paper 000, eq. 3, but for the adversarial one; "l1" is not in the paper."""
+    """Losses of Shi et al., eq. 3, but for the adversarial one; "l1" is not in the paper."""
 
     losses = ("l1", "valid", "hole", "tv", "perceptual", "style")
 
