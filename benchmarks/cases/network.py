@@ -20,6 +20,8 @@ from .inputs import exactly, in_layout, pictures
 Network = Callable[[Tensor, Tensor], Tensor]
 
 RN_NET = "rn_net"
+RN_NET_SHARE = 4
+"""It has most of its layers at a quarter of the size: a picture costs several of the U-Nets'."""
 TILE = 32
 """Pixels per side of the autoencoder's pictures: the others' cut up."""
 
@@ -68,7 +70,13 @@ class _Workload:
             mode=self.mode,
             shape=shape,
             candidates=[
-                Candidate(name, layout, partial(self._build, name, layout), name != "plain")
+                Candidate(
+                    name,
+                    layout,
+                    partial(self._build, name, layout),
+                    name != "plain",
+                    peer=(self.network, name, layout) in INEXACT,
+                )  # fmt: skip
                 for name, layout in self.providers()
             ],
             truth=self._truth,
@@ -79,7 +87,12 @@ class _Workload:
 
     def _pictures(self) -> tuple[Tensor, Tensor]:
         images, masks = pictures(self.plan, HOLE_RATIOS[0])
-        return (_tiles(images), _tiles(masks)) if self.network == AUTOENCODER else (images, masks)
+        if self.network == AUTOENCODER:
+            return _tiles(images), _tiles(masks)
+        if self.network == RN_NET:
+            few = max(1, len(images) // RN_NET_SHARE)
+            return images[:few], masks[:few]
+        return images, masks
 
     def _fused_net(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -194,6 +207,10 @@ FLOAT32 = "fused, float32"
 # Eight bits of mantissa through fourteen layers, most with a norm: 3 to 5 % in the published
 # modules and in these. What single operators lose is held against PyTorch's own loss by the tests.
 HALF_TOLERANCE = 0.1
+
+INEXACT = ((RN_NET, "reference", CHANNELS_LAST),)
+"""Through eighteen of the published norms, whose batch norm is less exact in this order, the output
+is off by 3e-3: shown, and no failure of the run."""
 
 OUTPUT_TOLERANCE = 1e-4
 
