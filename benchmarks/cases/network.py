@@ -76,7 +76,7 @@ class _Workload:
                     partial(self._build, name, layout),
                     name != "plain",
                     peer=(self.network, name, layout) in INEXACT,
-                )  # fmt: skip
+                )
                 for name, layout in self.providers()
             ],
             truth=self._truth,
