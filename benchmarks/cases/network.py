@@ -50,6 +50,10 @@ class _Workload:
         """Of the case."""
         return self.network + self.plan.suffix
 
+    @property
+    def _output_tolerance(self) -> float:
+        return TILES_TOLERANCE if self.network == AUTOENCODER else OUTPUT_TOLERANCE
+
     def providers(self) -> list[tuple[str, str]]:
         """Who computes it, and in which memory order."""
         providers = [] if self.network == RN_NET else [("one-channel", CONTIGUOUS)]
@@ -141,10 +145,10 @@ class _Workload:
         if self.plan.backends:
             return self._truth_beside_own(net, images, masks)
         if self.mode == FORWARD:
-            return {"y": Truth(_forward(net, images, masks)["y"], OUTPUT_TOLERANCE)}
+            return {"y": Truth(_forward(net, images, masks)["y"], self._output_tolerance)}
         y = net(images, masks)
         torch.autograd.backward(_loss(y, images))
-        truth = {"y": Truth(y.detach(), OUTPUT_TOLERANCE)}
+        truth = {"y": Truth(y.detach(), self._output_tolerance)}
         for name, parameter in net.named_parameters():
             assert parameter.grad is not None
             if parameter.grad.abs().max() < VANISHING:
@@ -213,6 +217,9 @@ INEXACT = ((RN_NET, "reference", CHANNELS_LAST),)
 is off by 3e-3: shown, and no failure of the run."""
 
 OUTPUT_TOLERANCE = 1e-4
+TILES_TOLERANCE = 3e-4
+"""The autoencoder's deepest norms have one pixel of each picture: channels-last convolutions in
+PyTorch leave 2e-4 behind them."""
 
 VANISHING = 1e-12
 """In float64, of a gradient that is zero but for rounding."""
