@@ -12,6 +12,9 @@ SMALL_DEFAULTS: dict[str, object] = {"width": 4, "blocks": 1}
 SMALL_OPTIONS: dict[str, dict[str, object]] = {
     "cgan_pc_rn": {"levels": 3},
     "pconv_unet": {"levels": 3},
+    # Of fewer channels, so deep a chain of ReLUs can be all zeros.
+    "glcic": {"width": 16},
+    "glcic_dam": {"width": 16},
 }
 
 

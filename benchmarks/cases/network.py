@@ -66,7 +66,7 @@ class _Workload:
 
     def case(self) -> Case:
         plan = self.plan
-        shape = tuple(self._pictures()[0].shape)
+        shape = self._shape()
         return Case(
             group="network",
             name=self.name,
@@ -89,14 +89,19 @@ class _Workload:
             memory=self.mode == STEP and self.network in plan.memory_networks,
         )
 
+    def _shape(self) -> tuple[int, int, int, int]:
+        plan = self.plan
+        if self.network == AUTOENCODER:
+            return plan.batch * (plan.size // TILE) ** 2, 3, TILE, TILE
+        few = max(1, plan.batch // RN_NET_SHARE) if self.network == RN_NET else plan.batch
+        return few, 3, plan.size, plan.size
+
     def _pictures(self) -> tuple[Tensor, Tensor]:
         images, masks = pictures(self.plan, HOLE_RATIOS[0])
         if self.network == AUTOENCODER:
             return _tiles(images), _tiles(masks)
-        if self.network == RN_NET:
-            few = max(1, len(images) // RN_NET_SHARE)
-            return images[:few], masks[:few]
-        return images, masks
+        few = self._shape()[0]
+        return images[:few], masks[:few]
 
     def _fused_net(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
