@@ -179,3 +179,28 @@ def test_masks_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["masks", "--recipe", "pconv_unet", "--count", "1", "--size", "32"]
     assert main([*arguments, "--output", "other.png"]) == 0
     assert Path("other.png").is_file()
+
+
+def test_a_signal_to_the_whole_group_saves_the_run(data: str) -> None:
+    # As schedulers and torchrun send it: to the worker process of the loader too.
+    run = Path("runs/pconv_unet")
+    endless = (*SMALL, "data.workers=1", "phases.main.iterations=100000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inpaint_cli", "train", "pconv_unet", "--data", data,
+         "--accelerator", "cpu", *endless],
+        start_new_session=True, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("main 2/"):
+                break
+        os.killpg(process.pid, signal.SIGTERM)
+        _, rest = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 143, rest
+    assert "stopped by SIGTERM after step" in rest.splitlines()[-1]
+    assert (run / "checkpoints/last").is_file()

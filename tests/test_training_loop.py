@@ -184,6 +184,36 @@ def test_a_signal_saves_the_run_and_it_goes_on_as_if_nothing_had_happened(
         assert torch.equal(value, whole[name]), name
 
 
+def _interrupted_at(rank: int, recipe: Recipe, run: Path) -> None:
+    """Trains until the signal that the process `rank` gets in its second step."""
+
+    class Interrupted(TinyGan):
+        steps = 0
+
+        def predict(self, batch: Any) -> Any:
+            Interrupted.steps += 1
+            if Interrupted.steps == 2 and os.environ["RANK"] == str(rank):
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().predict(batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(base._systems, "cgan_pc_rn", Interrupted)
+        with pytest.raises(InterruptedRunError) as caught:
+            train(recipe, run, "cpu")
+    (run / f"{os.environ['RANK']}.txt").write_text(str(caught.value))
+
+
+def test_processes_stop_after_the_same_step_long_before_a_row_of_the_log(
+    tmp_path: Path, data: Path
+) -> None:
+    recipe = gan_recipe(data, "phases.generator.iterations=100000", "saving.log=100000")
+    in_processes(2, _interrupted_at, 1, recipe, tmp_path)
+    said = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert said[0] == said[1]
+    assert "stopped by SIGTERM after step" in said[0]
+    assert _last(tmp_path).name == f"step-{int(said[0].split(';')[0].split()[-1]):08d}"
+
+
 def test_a_run_leaves_a_log_curves_and_sample_pictures(tmp_path: Path, data: Path) -> None:
     recipe = gan_recipe(data, "saving.log=2", "saving.samples=2")
     recipe.phases["both"].schedule = "linear"

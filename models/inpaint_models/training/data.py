@@ -12,11 +12,14 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from ctypes import c_bool
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.util import Finalize
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +33,7 @@ from ..checks import check_at_least, check_choice
 from .decoding import BrokenPictureError
 from .masks import MaskSource, skipped_by
 from .randomness import CROP, MASK, ORDER, check_seed, random_at
+from .signals import ignore_signals
 from .sources import Packed, PictureSet, TarShards
 
 log = logging.getLogger(__name__)
@@ -451,10 +455,15 @@ class Loader:
         self.sampler = sampler
         # Sources have logged what they found when they were opened.
         self.skipped: dict[str, str] = dataset._known()
+        # Workers that ignore signals would be waited for forever when the process ends. Finalizers
+        # with a priority run before that.
+        ending = multiprocessing.RawValue(c_bool, False)
+        Finalize(self, setattr, (ending, "value", True), exitpriority=0)
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=_as_it_is,
+            worker_init_fn=_WorkerStart(ending),
             # Otherwise each epoch would draw from torch's global generator.
             generator=torch.Generator(),
             **options,
@@ -505,6 +514,16 @@ class Loader:
             if name not in self.skipped:
                 self.skipped[name] = why
                 log.warning("skipped %s: %s (%d so far)", name, why, len(self.skipped))
+
+
+@dataclass(frozen=True)
+class _WorkerStart:
+    """What a worker does first; picklable, for workers that are not forked."""
+
+    ending: c_bool
+
+    def __call__(self, worker: int) -> None:
+        ignore_signals(self.ending)
 
 
 def make_loader(

@@ -29,7 +29,7 @@ from .data import Batch
 from .errors import InpaintError, InterruptedRunError, UsageError
 from .logs import LossLog, ProgressBar, Stopwatch, draw_curves, draw_samples
 from .recipe import Optimizer, Recipe, dump_recipe, parse_recipe
-from .signals import Signals
+from .signals import Signals, StopCheck
 from .steps import PhaseSteps
 from .supply import Supply
 from .systems import create_system
@@ -165,8 +165,9 @@ class Trainer:
             self.samples = self.supply.first(SAMPLE_PICTURES)
         with (
             ProgressBar(self.total, self.step, shown=self.fabric.is_global_zero) as self.bar,
-            Signals() as self.signals,
+            Signals() as signals,
         ):
+            self.stop_check = StopCheck(self.fabric, signals)
             end = 0
             for name, length in self.lengths.items():
                 start, end = end, end + length
@@ -251,9 +252,9 @@ class Trainer:
             self.step += 1
             self.watch.steps += 1
             self.bar.advance(self.step, name)
-            stop = self.signals.received if self.fabric.world_size == 1 else 0
+            stop = self.stop_check()
             if self.step % saving.log == 0 or self.step == end:
-                stop = self._write_row(name, steps)
+                self._write_row(name, steps)
             with self.watch.on("saving"):
                 if saving.samples and self.step % saving.samples == 0:
                     self._draw_samples(steps)
@@ -269,15 +270,10 @@ class Trainer:
                     f"inpaint train --resume {self.run}",
                 )
 
-    def _write_row(self, phase: str, steps: PhaseSteps) -> int:
-        """Log the mean of each loss since the last row; the signal that any process has received.
-
-        Processes speak about signals here only: they must all stop after the same step.
-        """
+    def _write_row(self, phase: str, steps: PhaseSteps) -> None:
+        """Log the mean of each loss since the last row."""
         with self.watch.on("computing"):
             means = self._read_history(steps.names).mean(0).tolist()
-            signals = torch.tensor(self.signals.received, device=self.fabric.device)
-            stop = int(self.fabric.all_reduce(signals, reduce_op="max"))  # type: ignore[arg-type]
         self.history.clear()
         seconds, waiting, outside = self.watch.shares()
         made = self.watch.steps * self.recipe.accumulate * self.recipe.batch_size
@@ -309,7 +305,6 @@ class Trainer:
             seconds_per_step=seconds / self.watch.steps,
         )
         self.watch.restart()
-        return stop
 
     def _read_history(self, names: Sequence[str]) -> Tensor:
         """Losses of the steps since the last row, (steps, losses), means over the processes.
