@@ -13,7 +13,8 @@ import pytest
 import torch
 from inpaint_models.training import metrics, report
 from inpaint_models.training.baselines import mean_colour
-from inpaint_models.training.evaluate import Batch, Evaluation, corrected, evaluate
+from inpaint_models.training.data import Batch
+from inpaint_models.training.evaluate import Evaluation, corrected, evaluate
 from inpaint_models.training.metrics import METRICS
 from inpaint_models.training.published import PUBLISHED
 from PIL import Image
@@ -32,9 +33,9 @@ def _mask(rows: int) -> Tensor:
 def _batches() -> list[Batch]:
     """Five pictures with holes of 10, 15, 15, 50 and 80 %, in batches of two shapes."""
     images = torch.rand(5, 3, SIZE, SIZE)
-    first = Batch(["a", "b"], images[:2], torch.cat([_mask(2), _mask(3)]))
-    shared = Batch(["c"], images[2:3], _mask(3))
-    return [first, shared, Batch(["d", "e"], images[3:], torch.cat([_mask(10), _mask(16)]))]
+    first = Batch(images[:2], torch.cat([_mask(2), _mask(3)]), ["a", "b"])
+    shared = Batch(images[2:3], _mask(3), ["c"])
+    return [first, shared, Batch(images[3:], torch.cat([_mask(10), _mask(16)]), ["d", "e"])]
 
 
 def _dark(image: Tensor, mask: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ def test_the_methods_see_no_pixel_of_the_truth_in_the_hole() -> None:
 def test_unmeasured_pixels_are_left_out_and_do_not_count_as_hole() -> None:
     batches = _batches()
     clean = _evaluated(batches, metrics=tuple(METRICS))
-    marked = [Batch(b.names, b.image.clone(), b.mask) for b in batches]
+    marked = [Batch(b.image.clone(), b.mask, b.names) for b in batches]
     marked[2].image[0, :, :2] = torch.nan
     rows = _evaluated(marked, metrics=tuple(METRICS)).of("dark")
     assert [r.hole_ratio for r in rows] == [r.hole_ratio for r in clean.of("dark")]
@@ -108,7 +109,7 @@ def test_unmeasured_pixels_are_left_out_and_do_not_count_as_hole() -> None:
 
 def test_a_picture_without_a_hole_is_left_out_of_what_it_cannot_be_measured_by() -> None:
     batches = _batches()
-    batches.append(Batch(["whole"], torch.rand(1, 3, SIZE, SIZE), torch.ones(1, 1, SIZE, SIZE)))
+    batches.append(Batch(torch.rand(1, 3, SIZE, SIZE), torch.ones(1, 1, SIZE, SIZE), ["whole"]))
     evaluation = _evaluated(batches)
     row = evaluation.of("dark")[-1]
     assert row.values["psnr"] == math.inf
@@ -178,7 +179,7 @@ def test_evaluation_names_the_argument_that_is_wrong() -> None:
 
 def test_json_and_csv_hold_every_row_and_are_written_whole(tmp_path: Path) -> None:
     batches = _batches()
-    batches.append(Batch(['w,"1"'], torch.rand(1, 3, SIZE, SIZE), torch.ones(1, 1, SIZE, SIZE)))
+    batches.append(Batch(torch.rand(1, 3, SIZE, SIZE), torch.ones(1, 1, SIZE, SIZE), ['w,"1"']))
     evaluation = _evaluated(batches)
     report.write_json(evaluation, tmp_path / "new" / "result.json")
     report.write_csv(evaluation, tmp_path / "new" / "result.csv")
@@ -293,7 +294,7 @@ def test_the_sheet_shows_input_output_composite_and_truth_of_three_pictures(tmp_
 
 
 def test_the_sheet_of_the_corrected_model_shows_the_corrected_output(tmp_path: Path) -> None:
-    batches = [Batch(["ramp"], torch.linspace(0, 1, SIZE).expand(1, 3, SIZE, SIZE), _mask(4))]
+    batches = [Batch(torch.linspace(0, 1, SIZE).expand(1, 3, SIZE, SIZE), _mask(4), ["ramp"])]
 
     def faded(image: Tensor, mask: Tensor) -> Tensor:
         return 0.5 * batches[0].image + 0.25
@@ -318,7 +319,7 @@ def test_the_sheet_refuses_other_pictures_than_were_evaluated(tmp_path: Path) ->
     evaluation = _evaluated(batches)
     with pytest.raises(ValueError, match="got 0 pictures: hand over something that can be iterat"):
         report.picture_sheet(evaluation, _dark, iter([]), tmp_path / "sheet.png")
-    others = [Batch(b.names, b.image, torch.ones_like(b.mask)) for b in batches]
+    others = [Batch(b.image, torch.ones_like(b.mask), b.names) for b in batches]
     with pytest.raises(ValueError, match=r"with a hole ratio of 0\.0000 for"):
         report.picture_sheet(evaluation, _dark, others, tmp_path / "sheet.png")
     with pytest.raises(ValueError, match="need the metric 'psnr'"):

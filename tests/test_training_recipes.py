@@ -52,6 +52,31 @@ def test_keys_can_be_given_anew() -> None:
     assert list(recipe.weights("main")) == ["valid", "hole", "perceptual", "style"]
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("masks.kind=free-form", "masks.options={ratio: [0.3, 0.4]}"),
+        ("masks.options.ratio=[0.3, 0.4]", "masks.kind=free-form"),
+        ("masks={kind: free-form, options: {ratio: [0.3, 0.4]}}",),
+    ],
+)
+def test_a_new_kind_drops_the_options_of_the_old_one(overrides: tuple[str, ...]) -> None:
+    recipe = load_recipe("pconv_unet", overrides)
+    assert (recipe.masks.kind, recipe.masks.options) == ("free-form", {"ratio": [0.3, 0.4]})
+    make_masks(recipe.masks.kind, recipe.masks.options)
+
+
+def test_options_of_a_kind_within_a_kind_are_dropped_and_replaced_too() -> None:
+    recipe = load_recipe("pconv_unet", ["masks.options.source.kind=lines"])
+    assert recipe.masks.options == {"k": 8, "source": {"kind": "lines", "options": {}}}
+    recipe = load_recipe("pconv_unet", ["masks.options.source.options={count: 3}"])
+    assert recipe.masks.options["source"] == {"kind": "free-form", "options": {"count": 3}}
+    recipe = load_recipe("pconv_unet", ["masks.kind=fixed", "masks.options.k=3"])
+    assert recipe.masks.options["source"]["options"] == {"ratio": [0.1, 0.2]}
+    recipe = load_recipe("vanilla_autoencoder", ["data.options.train=false", "data.kind=folder"])
+    assert recipe.data.options == {"train": False}
+
+
 def _build(override: str) -> None:
     """What of a run is made before its data is read."""
     recipe = load_recipe("pconv_unet", ["generator={width: 4, levels: 3}", *NO_VGG, override])

@@ -12,10 +12,13 @@ Fill the pictures of a folder and compare with the truth: one table on the scree
 also rows.csv, evaluation.json, table.md and a sheet of the best, the median and the worst picture.
 
   inpaint evaluate runs/pconv_unet --data test/
-  inpaint evaluate runs/pconv_unet --data test/ masks.options.ratio=[0.3,0.4] --output results/
+  inpaint evaluate runs/pconv_unet --data test/ --output results/ \\
+      masks.options.source.options.ratio=[0.3,0.4]
+  inpaint evaluate runs/isnet --data test/ masks.options.ratio=[0.3,0.4]
 
 Pictures, masks and metrics are as in the recipe that the checkpoint was trained by, but for crops
-(the centre, never mirrored); key=value gives any of its keys anew.
+(the centre, never mirrored) and splits (the test part; of CIFAR-10 the test batch); key=value gives
+any of its keys anew.
 """
 
 
@@ -34,6 +37,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--colours",
         choices=("gain_and_offset", "offset"),
         help="add the network with its colours fitted to the known part",
+    )
+    parser.add_argument(
+        "--batch",
+        metavar="N",
+        type=int,
+        default=1,
+        help="pictures filled at once, for networks without region norms (default: 1)",
     )
     parser.add_argument(
         "--beside",
@@ -64,8 +74,9 @@ def run(options: argparse.Namespace) -> None:
         overrides,
         accelerator=options.accelerator,
         colours=options.colours,
+        batch_size=options.batch,
     )
-    table = markdown(found.evaluation, PUBLISHED.get(options.beside))
+    table = markdown(found.evaluation, PUBLISHED.get(options.beside), [found.part])
     print(table, end="")
     if options.output is None:
         return

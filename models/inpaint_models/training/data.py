@@ -60,7 +60,10 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Several pictures: image (N, C, H, W), mask (N, 1, H, W), N names; see Sample."""
+    """Several pictures: image (N, C, H, W), mask (N, 1, H, W), N names; see Sample.
+
+    For evaluation the mask may be (1, 1, H, W), and the image NaN where it was never measured.
+    """
 
     image: Tensor
     mask: Tensor

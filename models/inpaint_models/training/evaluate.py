@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,23 +14,12 @@ from ..checks import check_choice, prepare_mask
 from ..composite import composite
 from .baselines import BASELINES, Fill
 from .colour import FITS, correct_colours
+from .data import Batch
 from .masks import HOLE_RATIO_BINS
 from .metrics import METRICS, Metric, Perceptual, hole, measured, perceptual_metric
 from .published import Bin
 
 CORRECTED = ", colour-corrected"
-
-
-class Batch(NamedTuple):
-    """Pictures to evaluate.
-
-    `names` are N; `image` is (N, 3, H, W) with values in [0, 1], the truth, NaN where it was never
-    measured; `mask` is (N, 1, H, W) or (1, 1, H, W), 1 = valid, 0 = hole.
-    """
-
-    names: Sequence[str]
-    image: Tensor
-    mask: Tensor
 
 
 @dataclass(frozen=True)

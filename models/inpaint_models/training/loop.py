@@ -26,6 +26,7 @@ from inpaint_ops import convert_sync_norms
 
 from . import checkpoints
 from .data import Batch
+from .devices import choose_accelerator
 from .errors import InpaintError, InterruptedRunError, UsageError
 from .logs import LossLog, ProgressBar, Stopwatch, draw_curves, draw_samples
 from .recipe import Optimizer, Recipe, dump_recipe, parse_recipe
@@ -76,10 +77,7 @@ def resume(run: Path, accelerator: str = "auto") -> Path:
 
 def make_fabric(precision: str, accelerator: str = "auto") -> Fabric:
     """One device, or those that torchrun has started processes for, on one or many machines."""
-    if accelerator == "auto":
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise UsageError("torch finds no usable GPU: give --accelerator cpu")
+    accelerator = choose_accelerator(accelerator)
     if accelerator == "cpu" and precision == "16-mixed":
         # Fabric would take bfloat16 instead, with a warning.
         raise UsageError("precision=16-mixed needs a GPU: give precision=bf16-mixed on a CPU")

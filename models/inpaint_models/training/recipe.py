@@ -191,7 +191,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     Args:
         name: of a recipe in the package, or the path of a file that ends in .yaml.
         overrides: "key=value" each, as "optimizers.generator.rate=1e-4" or "phases.main.epochs=3";
-            values are read as YAML.
+            values are read as YAML. A new `kind` drops the options of the old one; a mapping for
+            `options` replaces it.
 
     Raises:
         UsageError: no such recipe, or anything wrong in it.
@@ -220,8 +221,10 @@ def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recip
     except OmegaConfBaseException as error:
         raise UsageError(f"{source}: {_reason(error)}") from error
     assert isinstance(config, DictConfig)
-    for key, value in parse_values(overrides).items():
-        _override(config, key, value)
+    given = parse_values(overrides)
+    # A new kind drops the options of the old one, so it comes before those that are given with it.
+    for key in sorted(given, key=lambda key: not key.endswith(".kind")):
+        _override(config, key, given[key])
     try:
         recipe = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
@@ -261,9 +264,21 @@ def _override(config: DictConfig, key: str, value: Any) -> None:
     if names[0] == "phases" and len(names) > 1 and names[1] not in config.phases:
         raise UsageError(f"override {key}: {unknown('phase', names[1], config.phases)}")
     try:
-        OmegaConf.update(config, key, value, merge=not isinstance(value, list))
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if names[-1] == "kind":
+            _drop_options(config, ".".join(names[:-1]), value)
+        elif kind is not None:
+            _drop_options(config, key, kind)
+        replaces = isinstance(value, list) or names[-1] == "options"
+        OmegaConf.update(config, key, value, merge=not replaces)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise UsageError(f"override {key}={value}: {_reason(error)}") from error
+
+
+def _drop_options(config: DictConfig, part: str, kind: Any) -> None:
+    """Of `part`, whose kind is about to be `kind`, if that is another one."""
+    if OmegaConf.select(config, f"{part}.kind") not in (None, kind):
+        OmegaConf.update(config, f"{part}.options", {}, merge=False)
 
 
 def _check(recipe: Recipe, source: str) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..composite import composite
 from .baselines import Fill
-from .evaluate import Batch, Evaluation, Row, predict, visible
+from .data import Batch
+from .evaluate import Evaluation, Row, predict, visible
 from .extras import require
 from .metrics import METRICS, Metric
 from .published import Bin, PublishedTable
@@ -79,12 +80,17 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     _write(path, text.getvalue().encode("utf-8"))
 
 
-def markdown(evaluation: Evaluation, published: PublishedTable | None = None) -> str:
+def markdown(
+    evaluation: Evaluation,
+    published: PublishedTable | None = None,
+    remarks: Sequence[str] = (),
+) -> str:
     """The evaluation in a paper's layout, as a Markdown table.
 
     Where `published` sorts by hole ratio: a group of lines for each of its ratios and a column for
     each method, ours first. Otherwise, and without one: a line for each method and a column for
-    each metric, in the order of `published`, ours first; overall, then for each bin.
+    each metric, in the order of `published`, ours first; overall, then for each bin. `remarks` come
+    first below it.
     """
     if published is not None and published.bins:
         lines = _by_ratio(evaluation, published)
@@ -93,7 +99,7 @@ def markdown(evaluation: Evaluation, published: PublishedTable | None = None) ->
     notes = _notes(evaluation)
     if published is not None:
         notes = [f"Published numbers, in italics: {published.source}.", *published.notes, *notes]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {note}" for note in (*remarks, *notes))]) + "\n"
 
 
 def picture_sheet(
@@ -277,7 +283,7 @@ PANELS = ("input", "output", "composite", "truth")
 
 def _one(batch: Batch, i: int) -> Batch:
     mask = batch.mask if batch.mask.shape[0] == 1 else batch.mask[i : i + 1]
-    return Batch(batch.names[i : i + 1], batch.image[i : i + 1], mask)
+    return Batch(batch.image[i : i + 1], mask, batch.names[i : i + 1])
 
 
 def _strip(fill: Fill, batch: Batch, row: Row) -> list[Tensor]:
