@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from inpaint_models import create_model
+from inpaint_models.errors import UsageError
 from inpaint_models.training import checkpoints
 from inpaint_models.training.checkpoints import (
     last_checkpoint,
@@ -24,7 +25,6 @@ from inpaint_models.training.checkpoints import (
     read_weights,
     write_checkpoint,
 )
-from inpaint_models.training.errors import UsageError
 from inpaint_models.training.loop import resume, train
 from inpaint_models.training.recipe import Recipe
 from inpaint_models.training.systems import base

@@ -750,6 +750,7 @@ def test_the_networks_need_none_of_it_and_training_says_what_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stderr.strip().splitlines()[-1] == (
-        "ImportError: inpaint_models.training needs cv2, PIL, webdataset: "
+        "inpaint_models.errors.MissingPackageError: "
+        "inpaint_models.training needs opencv-python-headless, pillow, webdataset: "
         "pip install 'inpaint_ops[train]'"
     )

@@ -20,6 +20,7 @@ from inpaint_models.training.masks import (
     MaskSource,
     OneOf,
     Rectangles,
+    all_skipped,
     hole_ratio,
     hole_ratio_bin,
     mask_sheet,
@@ -215,7 +216,7 @@ def test_broken_masks_are_replaced_and_named(tmp_path: Path) -> None:
     masks = MaskFolder(tmp_path, "white=hole")
     assert all(masks(_dice(i), 1, 2).tolist() == [[True, False]] for i in range(10))
     assert set(masks.skipped) == {str(tmp_path / "bad.png"), str(tmp_path / "list.txt")}
-    assert FixedMasks(1, OneOf([masks])).skipped == masks.skipped
+    assert all_skipped(FixedMasks(1, OneOf([masks, Lines()]))) == [masks.skipped]
     (tmp_path / "good.png").write_bytes(b"")
     with pytest.raises(RuntimeError, match=r"none of the 2 masks in .* can be used"):
         MaskFolder(tmp_path, "white=hole")(_dice(0), 1, 2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from inpaint_models import create_model
-from inpaint_models.training.errors import UsageError
+from inpaint_models.errors import UsageError
 from inpaint_models.training.measure import measure
 from inpaint_models.training.recipe import dump_recipe, load_recipe
 from inpaint_models.training.report import picture_sheet

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inpaint_models import list_models
-from inpaint_models.training.errors import UsageError
+from inpaint_models.errors import UsageError
 from inpaint_models.training.recipe import (
     dump_recipe,
     list_recipes,

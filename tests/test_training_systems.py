@@ -11,10 +11,10 @@ import pytest
 import torch
 from inpaint_models import list_models
 from inpaint_models.blocks import ConvUnit
+from inpaint_models.errors import UsageError
 from inpaint_models.losses import AdversarialLoss, attention_loss, vgg
 from inpaint_models.losses import feature_matching as match_features
 from inpaint_models.training.data import Batch
-from inpaint_models.training.errors import UsageError
 from inpaint_models.training.logs import FIXED_COLUMNS, read_log
 from inpaint_models.training.loop import Trainer, make_fabric
 from inpaint_models.training.recipe import Recipe, list_recipes, load_recipe

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from . import evaluate, masks, models, train
 
@@ -24,9 +25,15 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTE
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as all errors of this command are."""
+        self.exit(2, f"inpaint: {message}; see {self.prog} --help\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="inpaint",
         description="Train and measure the inpainting networks of the papers.",
         epilog=_EPILOG,
@@ -38,8 +45,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; errors are one line on stderr. Returns the exit code."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; SystemExit if it has others than there are."""
     parser = make_parser()
     # Words between options end up in `more`: argparse takes them in one place only.
     options, more = parser.parse_known_args(arguments)
@@ -48,22 +55,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(more)}")
     else:
         options.words += more
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; errors are one line on stderr. Returns the exit code."""
+    options = parse(arguments)
     try:
         return _run(options)
     except KeyboardInterrupt:
-        print("inpaint: stopped, nothing saved since the last checkpoint", file=sys.stderr)
+        saved = ", nothing saved since the last checkpoint"
+        training = options.run_command is train.run
+        print(f"inpaint: stopped{saved if training else ''}", file=sys.stderr)
         return 130
 
 
 def _run(options: argparse.Namespace) -> int:
-    try:
-        from inpaint_models.training.errors import InpaintError
-    except ImportError as error:
-        print(f"inpaint: {error}", file=sys.stderr)
-        return 1
+    from inpaint_models.errors import InpaintError
+
     try:
         options.run_command(options)
     except InpaintError as error:
-        print(f"inpaint: {error}", file=sys.stderr)
-        return error.exit_code
+        return _say(error, error.exit_code)
+    except OSError as error:
+        return _say(error, 1)
     return 0
+
+
+def _say(what: object, exit_code: int) -> int:
+    print(f"inpaint: {' '.join(str(what).split())}", file=sys.stderr)
+    return exit_code

@@ -58,7 +58,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate and report."""
-    from inpaint_models.training.errors import UsageError, unknown
+    from inpaint_models.errors import UsageError, unknown
     from inpaint_models.training.measure import measure
     from inpaint_models.training.published import PUBLISHED
     from inpaint_models.training.report import markdown, picture_sheet, write_csv, write_json

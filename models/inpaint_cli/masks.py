@@ -28,6 +28,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--recipe", metavar="RECIPE", help="a recipe's masks and image size")
     parser.add_argument("--count", type=int, default=32, help="how many (default: 32)")
     parser.add_argument("--size", type=int, help="pixels (default: the recipe's, or 128)")
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument(
         "--output", type=Path, default=Path("masks.png"), help="(default: masks.png)"
@@ -37,7 +38,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Draw and save the sheet."""
-    from inpaint_models.training.errors import UsageError
+    from inpaint_models.errors import DataError, UsageError
     from inpaint_models.training.masks import mask_sheet
     from inpaint_models.training.recipe import load_recipe, parse_values
     from inpaint_models.training.supply import make_masks
@@ -47,13 +48,17 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("give either a kind of masks or --recipe RECIPE")
     if kind is not None:
         source = make_masks(kind, parse_values(values))
-        size = options.size or 128
+        size = 128
     else:
         recipe = load_recipe(options.recipe, values)
         source = make_masks(recipe.masks.kind, recipe.masks.options)
-        size = options.size or recipe.image_size
+        size = recipe.image_size
+    if options.size is not None:
+        size = options.size
+    if options.output.exists() and not options.force:
+        raise UsageError(f"{options.output} is there already: give another --output, or --force")
     try:
         mask_sheet(source, options.count, size, options.seed).save(options.output)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DataError) as error:
         raise UsageError(f"masks: {error}") from error
     print(options.output)

@@ -21,15 +21,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(options: argparse.Namespace) -> None:
     """Print the list, or one card."""
     from inpaint_models import list_discriminators, list_models, model_card
-    from inpaint_models.training.errors import UsageError, unknown
-    from inpaint_models.training.recipe import list_recipes
+    from inpaint_models.errors import MissingPackageError, UsageError, unknown
 
     if options.name is None:
-        recipes = list_recipes()
+        width = max(map(len, list_models()))
         for name in list_models():
             card = model_card(name)
-            note = "" if name in recipes else "   (no recipe)"
-            print(f"{name:22} {card.parameters:>12,}  {card.title}{note}")
+            print(f"{name:{width}} {card.parameters:>12,}  {card.title}")
         return
     if options.name not in list_models():
         raise UsageError(unknown("model", options.name, list_models()))
@@ -37,6 +35,30 @@ def run(options: argparse.Namespace) -> None:
     if options.name in list_discriminators():
         print()
         _print_card(options.name, discriminator=True)
+    print()
+    try:
+        _print_training(options.name)
+    except MissingPackageError as error:
+        _print_entry("training", str(error))
+
+
+def _print_training(name: str) -> None:
+    """What needs the packages for training; the networks do not."""
+    from inpaint_models.training.recipe import FOLDER, list_recipes, load_recipe
+    from inpaint_models.training.systems import system_options
+
+    if name not in list_recipes():
+        print(f"training of {name}: no recipe")
+        return
+    recipe = load_recipe(name)
+    losses, options = system_options(name)
+    print(f"training of {name}: {recipe.about}")
+    _print_entry("recipe", str(FOLDER / f"{name}.yaml"))
+    weights = recipe.losses
+    _print_entry("losses", ", ".join(f"{loss} {weights.get(loss, 0):g}" for loss in losses))
+    for option, default in options.items():
+        value = recipe.options.get(option, default)
+        _print_entry(f"options.{option}", "none" if value is None else str(value))
 
 
 def _print_card(name: str, *, discriminator: bool) -> None:

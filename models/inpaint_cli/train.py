@@ -49,7 +49,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Train, resume, or print a recipe."""
-    from inpaint_models.training.errors import UsageError
+    from inpaint_models.errors import UsageError
     from inpaint_models.training.recipe import dump_recipe, load_recipe
 
     name, overrides = split_words(options)

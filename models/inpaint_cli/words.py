@@ -17,7 +17,7 @@ def split_words(options: argparse.Namespace) -> tuple[str | None, list[str]]:
     Raises:
         UsageError: two names.
     """
-    from inpaint_models.training.errors import UsageError
+    from inpaint_models.errors import UsageError
 
     names = [word for word in options.words if "=" not in word]
     if len(names) > 1:

@@ -8,8 +8,24 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-_missing = [name for name in ("cv2", "numpy", "PIL", "webdataset") if find_spec(name) is None]
+from ..errors import MissingPackageError
+
+_NEEDED = {
+    "cv2": "opencv-python-headless",
+    "lightning_fabric": "lightning-fabric",
+    "matplotlib": "matplotlib",
+    "numpy": "numpy",
+    "omegaconf": "omegaconf",
+    "PIL": "pillow",
+    "rich": "rich",
+    "safetensors": "safetensors",
+    "torchmetrics": "torchmetrics",
+    "webdataset": "webdataset",
+    "yaml": "pyyaml",
+}
+
+_missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
 if _missing:
-    raise ImportError(
+    raise MissingPackageError(
         f"inpaint_models.training needs {', '.join(_missing)}: pip install 'inpaint_ops[train]'"
     )

@@ -29,8 +29,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..errors import InpaintError, UsageError, one_line
 from ..registry import create_model
-from .errors import UsageError
 
 _LAST = "last"
 _STATE = "state.pt"
@@ -57,17 +57,24 @@ def write_checkpoint(
         metadata: for each network, what goes into its safetensors file.
         state: tensors, numbers, strings and containers of them.
         keep: so many checkpoints stay, at least 1.
+
+    Raises:
+        InpaintError: a weight is not finite; nothing is written.
     """
+    tensors = {network: _copied(network, module, folder) for network, module in networks.items()}
     folder.mkdir(parents=True, exist_ok=True)
     name = f"step-{step:08d}"
     temporary = folder / f"{_TEMPORARY}{name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    for network, module in networks.items():
-        tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-        _write(temporary / f"{network}.safetensors", save(tensors, dict(metadata[network])))
+    for network, copied in tensors.items():
+        _write(temporary / f"{network}.safetensors", save(copied, dict(metadata[network])))
     with (temporary / _STATE).open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
+        try:
+            torch.save({"format": FORMAT, **state}, file)
+        except RuntimeError as error:
+            # What torch makes of a full disk.
+            raise OSError(f"{temporary / _STATE} cannot be written: {one_line(error)}") from error
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(temporary)
@@ -84,6 +91,15 @@ def write_checkpoint(
         if old != target:
             _remove(old)
     return target
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a kill has left below `folder`, which no other process may be writing to."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -131,7 +147,7 @@ def load_weights(checkpoint: Path, network: str, module: nn.Module) -> None:
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UsageError(f"{path} does not fit its network: {_one_line(error)}") from error
+        raise UsageError(f"{path} does not fit its network: {one_line(error)}") from error
 
 
 def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, str]]:
@@ -165,7 +181,7 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, s
         net = create_model(metadata["model"], **json.loads(metadata["options"]))
         net.load_state_dict(tensors)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{path} does not fit this version: {_one_line(error)}") from error
+        raise UsageError(f"{path} does not fit this version: {one_line(error)}") from error
     return net.eval(), metadata
 
 
@@ -233,5 +249,19 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _copied(network: str, module: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """The weights on the CPU."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise InpaintError(
+                f"{network}'s weight {name!r} is no longer finite; {where_to_go_back(folder)}"
+            )
+    return tensors
+
+
+def where_to_go_back(folder: Path) -> str:
+    """What to do when training has failed, for an error's text."""
+    last = last_checkpoint(folder)
+    saved = "no checkpoint has been written" if last is None else f"the last checkpoint is {last}"
+    return f"{saved}: try a lower rate, or precision=32-true"

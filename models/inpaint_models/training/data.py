@@ -30,8 +30,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..checks import check_at_least, check_choice
+from ..errors import DataError, one_line
 from .decoding import BrokenPictureError
-from .masks import MaskSource, skipped_by
+from .masks import MaskSource, all_skipped
 from .randomness import CROP, MASK, ORDER, check_seed, random_at
 from .signals import ignore_signals
 from .sources import Packed, PictureSet, TarShards
@@ -79,10 +80,17 @@ class Item(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """What a worker hands over: a batch, None if nothing in it was usable, and what it skipped."""
+    """What a worker hands over.
+
+    Attributes:
+        batch: None if nothing in it was usable.
+        skipped: what this batch has found unusable.
+        error: why the loader must stop, or None. As an exception a worker would wrap it.
+    """
 
     batch: Batch | None
     skipped: dict[str, str]
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,20 @@ class InpaintingDataset(Dataset[Sample]):
 
     def __getitems__(self, items: Sequence[Item]) -> Delivery:
         """What DataLoader asks a worker for: a whole batch."""
-        known = self._known()
+        before = [len(skipped) for skipped in self._all_skipped()]
+        try:
+            samples = self._usable(items)
+            batch, error = _stack(samples) if samples else None, None
+        except DataError as caught:
+            batch, error = None, str(caught)
+        new: dict[str, str] = {}
+        for count, skipped in zip(before, self._all_skipped(), strict=True):
+            if len(skipped) > count:
+                # A copy first: a thread that reads tar shards may be adding to it.
+                new |= list(skipped.items())[count:]
+        return Delivery(batch, new, error)
+
+    def _usable(self, items: Sequence[Item]) -> list[Sample]:
         places: list[Sample | None] = []
         for item in items:
             try:
@@ -221,12 +242,11 @@ class InpaintingDataset(Dataset[Sample]):
                 if sample is None and usable:
                     other = next((j for j in usable if j > i), usable[0])
                     places[i] = self._load(items[i], items[other].key)
-        samples = [sample for sample in places if sample is not None]
-        new = {name: why for name, why in self._known().items() if name not in known}
-        return Delivery(_stack(samples) if samples else None, new)
+        return [sample for sample in places if sample is not None]
 
-    def _known(self) -> dict[str, str]:
-        return {**self.images.skipped, **skipped_by(self.masks)}
+    def _all_skipped(self) -> list[dict[str, str]]:
+        """The dictionaries themselves, which only grow."""
+        return [self.images.skipped, *all_skipped(self.masks)]
 
     def _load(self, item: Item, key: Any) -> Sample:
         """The picture of `key` with the random numbers of `item`."""
@@ -251,7 +271,7 @@ class InpaintingDataset(Dataset[Sample]):
                 return self._load(item, (first + step) % len(self))
             except BrokenPictureError as error:
                 last = error
-        raise RuntimeError(
+        raise DataError(
             f"{tries} pictures in a row cannot be used, from number {first} on; the last: {last}"
         )
 
@@ -457,7 +477,10 @@ class Loader:
         self.dataset = dataset
         self.sampler = sampler
         # Sources have logged what they found when they were opened.
-        self.skipped: dict[str, str] = dataset._known()
+        self.skipped: dict[str, str] = {}
+        for skipped in dataset._all_skipped():
+            self.skipped |= skipped
+        self._noted = len(dataset.images.skipped)
         # Workers that ignore signals would be waited for forever when the process ends. Finalizers
         # with a priority run before that.
         ending = multiprocessing.RawValue(c_bool, False)
@@ -480,24 +503,25 @@ class Loader:
         """What is left of the epoch.
 
         Raises:
-            RuntimeError: no picture of the epoch can be used, or in a distributed run none of a
-                batch: the other processes would wait for this one.
+            DataError: no picture of the epoch can be used, or in a distributed run none of a
+                batch: the other processes would wait for this one. Or a worker has died.
         """
         whole = self.sampler.position == 0
         some = False
-        for delivery in self._loader:
+        for delivery in self._deliveries():
             self.sampler.advance()
-            self._note({**delivery.skipped, **self.dataset.images.skipped})
+            self._note(delivery.skipped)
+            self._note_here()
+            if delivery.error is not None:
+                raise DataError(delivery.error)
             if delivery.batch is not None:
                 some = True
                 yield delivery.batch
             elif self.sampler.world_size > 1:
-                raise RuntimeError(
-                    "no picture of a batch can be used; see the warnings before this"
-                )
-        self._note(self.dataset.images.skipped)
+                raise DataError("no picture of a batch can be used; see the warnings before this")
+        self._note_here()
         if whole and not some:
-            raise RuntimeError(
+            raise DataError(
                 f"no batch in the whole epoch: {len(self.skipped)} files could not be used"
                 + "".join(f"; {name}: {why}" for name, why in list(self.skipped.items())[:5])
             )
@@ -511,9 +535,25 @@ class Loader:
         """Go on after the batch that was the last when `state` was taken; see the sampler."""
         self.sampler.load_state_dict(state)
 
+    def _deliveries(self) -> Iterator[Delivery]:
+        try:
+            yield from self._loader
+        except RuntimeError as error:
+            # What torch says of a worker that was killed, most often for want of memory.
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise DataError(f"{one_line(error)}: fewer data.workers need less memory") from error
+
+    def _note_here(self) -> None:
+        """What this process has found: it reads tar shards, in a thread that may be adding."""
+        skipped = self.dataset.images.skipped
+        if len(skipped) > self._noted:
+            new = list(skipped.items())[self._noted :]
+            self._noted += len(new)
+            self._note(dict(new))
+
     def _note(self, skipped: dict[str, str]) -> None:
-        # A copy: a thread that reads tar shards may be adding to it.
-        for name, why in list(skipped.items()):
+        for name, why in skipped.items():
             if name not in self.skipped:
                 self.skipped[name] = why
                 log.warning("skipped %s: %s (%d so far)", name, why, len(self.skipped))

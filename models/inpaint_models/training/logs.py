@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from .errors import UsageError
+from ..errors import UsageError
 
 FIXED_COLUMNS = (
     "step", "phase", "epoch", "rate_generator", "rate_discriminator", "images_per_s",

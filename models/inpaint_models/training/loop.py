@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from inpaint_ops import convert_sync_norms
 
+from ..errors import InpaintError, InterruptedRunError, UsageError
 from . import checkpoints
 from .data import Batch
 from .devices import choose_accelerator
-from .errors import InpaintError, InterruptedRunError, UsageError
 from .logs import LossLog, ProgressBar, Stopwatch, draw_curves, draw_samples
-from .recipe import Optimizer, Recipe, dump_recipe, parse_recipe
+from .recipe import Optimizer, Recipe, dump_recipe, parse_recipe, with_absolute_paths
 from .signals import Signals, StopCheck
 from .steps import PhaseSteps
 from .supply import Supply
@@ -51,9 +51,10 @@ def train(recipe: Recipe, run: Path, accelerator: str = "auto") -> Path:
 
     Raises:
         UsageError: recipe, data or folder are not usable.
-        InpaintError: a loss is not finite.
+        InpaintError: a loss or a weight is not finite, or the disk is full.
         InterruptedRunError: a signal arrived; the run has been saved.
     """
+    recipe = with_absolute_paths(recipe)
     fabric = make_fabric(recipe.precision, accelerator)
     taken = fabric.is_global_zero and run.exists() and (not run.is_dir() or any(run.iterdir()))
     if fabric.broadcast(taken):
@@ -150,11 +151,26 @@ class Trainer:
 
     def train(self) -> Path:
         """Run what is left of every phase; see the function `train`."""
-        torch.backends.cudnn.benchmark = self.fabric.device.type == "cuda"
         if self.step == self.total:
             raise UsageError(f"{self.run} has been trained to its end")
+        benchmark = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = self.fabric.device.type == "cuda"
+        try:
+            return self._train()
+        except OSError as error:
+            raise InpaintError(
+                f"{error}; mend that, then go on with: inpaint train --resume {self.run}"
+            ) from error
+        finally:
+            torch.backends.cudnn.benchmark = benchmark
+
+    def _train(self) -> Path:
         if self.fabric.is_global_zero:
-            self.run.mkdir(parents=True, exist_ok=True)
+            try:
+                self.run.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"--output {self.run}: {error}") from error
+            checkpoints.remove_leftovers(self.run / "checkpoints")
             if self.step == 0:
                 (self.run / "recipe.yaml").write_text(dump_recipe(self.recipe), encoding="utf-8")
             self.log = LossLog(self.run / "log.csv", self._loss_columns(), self.step)
@@ -317,9 +333,9 @@ class Trainer:
         if len(bad):
             row, column = bad[0].tolist()
             step = self.step - len(self.history) + row + 1
+            back = checkpoints.where_to_go_back(self.run / "checkpoints")
             raise InpaintError(
-                f"loss {names[column]!r} is {values[row, column].item()} at step {step}; the last "
-                f"checkpoint is from before: try a lower rate, or precision=32-true"
+                f"loss {names[column]!r} is {values[row, column].item()} at step {step}; {back}"
             )
         return values
 
@@ -379,7 +395,14 @@ class Trainer:
 
 
 def make_optimizer(options: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of a recipe."""
+    """The optimizer of a recipe; UsageError if torch does not take its numbers."""
+    try:
+        return _make_optimizer(options, parameters)
+    except ValueError as error:
+        raise UsageError(f"optimizers: {error}") from error
+
+
+def _make_optimizer(options: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = options.rate, options.weight_decay
     if options.name == "adam":
         first, second = options.betas

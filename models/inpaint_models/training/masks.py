@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..checks import check_at_least, check_choice
+from ..errors import DataError
 from .decoding import MAX_PIXELS, BrokenPictureError, check_max_pixels, decode
 from .randomness import FIXED_MASK, check_seed, random_at
 from .sources import NO_PICTURE, list_pictures
@@ -241,11 +242,6 @@ class OneOf:
         if not self.sources:
             raise ValueError("sources must hold at least one mask source, got none")
 
-    @property
-    def skipped(self) -> dict[str, str]:
-        """What the sources found unusable."""
-        return {k: v for source in self.sources for k, v in skipped_by(source).items()}
-
     def __call__(self, dice: Dice, height: int, width: int) -> Hole:
         """See MaskSource."""
         return self.sources[int(dice.integers(len(self.sources)))](dice, height, width)
@@ -328,7 +324,7 @@ class MaskFolder:
         """See MaskSource. In place of a broken file comes the next good one.
 
         Raises:
-            RuntimeError: every file is broken.
+            DataError: every file is broken.
         """
         first, turns = int(dice.integers(len(self.names))), int(dice.integers(8))
         for step in range(len(self.names)):
@@ -339,7 +335,7 @@ class MaskFolder:
             if self.turn:
                 hole = np.rot90(hole[:, ::-1] if turns >= 4 else hole, turns % 4)
             return _resize(hole, height, width)
-        raise RuntimeError(
+        raise DataError(
             f"none of the {len(self.names)} masks in {self.root} can be used: "
             f"{name}: {self.skipped[str(self.root / name)]}"
         )
@@ -378,11 +374,6 @@ class FixedMasks:
         check_at_least("k", self.k, 1)
         check_seed(self.seed)
 
-    @property
-    def skipped(self) -> dict[str, str]:
-        """What the source found unusable."""
-        return skipped_by(self.source)
-
     def holes(self, height: int, width: int) -> list[Hole]:
         """The whole set in one size.
 
@@ -410,10 +401,16 @@ class FixedMasks:
         return self.holes(height, width)[int(dice.integers(self.k))]
 
 
-def skipped_by(source: object) -> dict[str, str]:
-    """What a mask source found unusable, name to reason; generators find nothing."""
-    found: dict[str, str] = getattr(source, "skipped", {})
-    return found
+def all_skipped(source: object) -> list[dict[str, str]]:
+    """What a mask source and those in it found unusable, name to reason; generators find nothing.
+
+    The dictionaries themselves, which only grow.
+    """
+    if isinstance(source, OneOf):
+        return [skipped for inner in source.sources for skipped in all_skipped(inner)]
+    if isinstance(source, FixedMasks):
+        return all_skipped(source.source)
+    return [source.skipped] if isinstance(source, MaskFolder) else []
 
 
 def mask_sheet(
@@ -591,14 +588,24 @@ def _check_count(name: str, count: int | tuple[int, int]) -> None:
 
 
 def _check_range(name: str, value: Range) -> None:
-    low, high = value
-    if not 0 < low <= high <= 1:
-        raise ValueError(f"{name} must be (low, high) with 0 < low <= high <= 1, got {value}")
+    if not _is_pair(value) or not 0 < value[0] <= value[1] <= 1:
+        raise ValueError(f"{name} must be (low, high) with 0 < low <= high <= 1, got {value!r}")
 
 
 def _check_ratio(ratio: Range | None) -> None:
-    if ratio is not None and not 0 <= ratio[0] < ratio[1] <= 1:
-        raise ValueError(f"ratio must be (low, high) with 0 <= low < high <= 1, got {ratio}")
+    if ratio is None:
+        return
+    if not _is_pair(ratio) or not 0 <= ratio[0] < ratio[1] <= 1:
+        raise ValueError(f"ratio must be (low, high) with 0 <= low < high <= 1, got {ratio!r}")
+
+
+def _is_pair(value: Any) -> bool:
+    """Whether it is two numbers, which a command line may have given otherwise."""
+    return (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(isinstance(number, (int, float)) for number in value)
+    )
 
 
 def _check_size(height: int, width: int) -> None:

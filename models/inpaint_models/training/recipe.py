@@ -8,7 +8,9 @@ does not exist, a value of the wrong type, a loss that the system does not know:
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from .errors import UsageError, unknown
+from ..errors import UsageError, unknown
 from .metrics import METRICS
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -217,14 +219,14 @@ def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recip
             raise UsageError(f"{source}: a recipe must be keys and values")
         config = OmegaConf.merge(OmegaConf.structured(Recipe), given)
     except YAMLError as error:
-        raise UsageError(f"{source}: not YAML: {_one_line(error)}") from error
+        raise UsageError(f"{source}: not YAML: {_joined(error)}") from error
     except OmegaConfBaseException as error:
         raise UsageError(f"{source}: {_reason(error)}") from error
     assert isinstance(config, DictConfig)
-    given = parse_values(overrides)
+    values = parse_values(overrides)
     # A new kind drops the options of the old one, so it comes before those that are given with it.
-    for key in sorted(given, key=lambda key: not key.endswith(".kind")):
-        _override(config, key, given[key])
+    for key in sorted(values, key=lambda key: not key.endswith(".kind")):
+        _override(config, key, values[key])
     try:
         recipe = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
@@ -237,6 +239,32 @@ def parse_recipe(text: str, source: str, overrides: Sequence[str] = ()) -> Recip
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, with all its values; `parse_recipe` reads it."""
     return OmegaConf.to_yaml(OmegaConf.structured(copy.deepcopy(recipe)))
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """A copy that means the same files from any folder: data, masks, weights of a VGG."""
+    recipe = copy.deepcopy(recipe)
+    recipe.data.root = _absolute(recipe.data.root)
+    _make_roots_absolute(recipe.masks.options)
+    if "vgg" in recipe.options:
+        recipe.options["vgg"] = _absolute(recipe.options["vgg"])
+    return recipe
+
+
+def _make_roots_absolute(options: Any) -> None:
+    """Of a source of masks, and of the sources in it."""
+    if isinstance(options, dict):
+        if isinstance(options.get("root"), str):
+            options["root"] = _absolute(options["root"])
+        for inner in options.values():
+            _make_roots_absolute(inner)
+    elif isinstance(options, list):
+        for inner in options:
+            _make_roots_absolute(inner)
+
+
+def _absolute(path: str | None) -> str | None:
+    return path if path is None or "://" in path else os.path.abspath(path)
 
 
 def parse_values(overrides: Sequence[str]) -> dict[str, Any]:
@@ -255,7 +283,7 @@ def parse_values(overrides: Sequence[str]) -> dict[str, Any]:
             assert isinstance(holder, DictConfig)
             values[key] = OmegaConf.to_container(holder)["value"]  # type: ignore[index, call-overload]  # a mapping
         except (YAMLError, OmegaConfBaseException) as error:
-            raise UsageError(f"{override!r}: not YAML: {_one_line(error)}") from error
+            raise UsageError(f"{override!r}: not YAML: {_joined(error)}") from error
     return values
 
 
@@ -300,8 +328,19 @@ def _check(recipe: Recipe, source: str) -> None:
     for network in NETWORKS:
         optimizer: Optimizer = getattr(recipe.optimizers, network)
         key = f"optimizers.{network}"
-        require(optimizer.rate > 0, f"{key}.rate must be more than 0, got {optimizer.rate}")
-        require(len(optimizer.betas) == 2, f"{key}.betas must be two numbers")
+        _require_rate(f"{source}: {key}.rate", optimizer.rate)
+        betas = optimizer.betas
+        require(
+            len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+            f"{key}.betas must be two numbers in [0, 1), got {betas}",
+        )
+        require(
+            0 <= optimizer.momentum < 1,
+            f"{key}.momentum must be in [0, 1), got {optimizer.momentum}",
+        )
+        decay = optimizer.weight_decay
+        require(0 <= decay < math.inf, f"{key}.weight_decay must be at least 0, got {decay}")
+    _require_weights(f"{source}: losses", recipe.losses)
     require(bool(recipe.phases), "phases must name at least one phase")
     for name, phase in recipe.phases.items():
         key = f"phases.{name}"
@@ -312,9 +351,24 @@ def _check(recipe: Recipe, source: str) -> None:
         _require_known(f"{source}: {key}.train", "network", phase.train, NETWORKS)
         _require_known(f"{source}: {key}.rates", "network", phase.rates, NETWORKS)
         for network, rate in phase.rates.items():
-            require(rate > 0, f"{key}.rates.{network} must be more than 0, got {rate}")
+            _require_rate(f"{source}: {key}.rates.{network}", rate)
+            require(network in phase.train, f"{key}.rates.{network}: the phase does not train it")
+        _require_weights(f"{source}: {key}.losses", phase.losses)
         if "generator" in phase.train:
             require(bool(recipe.weights(name)), f"{key} trains the generator without a loss")
+        else:
+            require(not phase.losses, f"{key}.losses are the generator's, which it does not train")
+
+
+def _require_rate(where: str, rate: float) -> None:
+    if not 0 < rate < math.inf:
+        raise UsageError(f"{where} must be more than 0 and finite, got {rate}")
+
+
+def _require_weights(where: str, losses: Mapping[str, float]) -> None:
+    for name, weight in losses.items():
+        if not 0 <= weight < math.inf:
+            raise UsageError(f"{where}.{name} must be at least 0 and finite, got {weight}")
 
 
 def _require_known(where: str, kind: str, words: Iterable[str], known: Iterable[str]) -> None:
@@ -333,11 +387,12 @@ def check_losses(recipe: Recipe, known: Sequence[str]) -> None:
 def _reason(error: Exception) -> str:
     """OmegaConf's message in one line, with the whole key in front where it knows it."""
     key = getattr(error, "full_key", None)
-    text = _one_line(error)
+    text = _joined(error)
     return f"{key}: {text}" if key else text
 
 
-def _one_line(error: Exception) -> str:
+def _joined(error: Exception) -> str:
+    """A message in one line, without the lines that OmegaConf adds on types."""
     lines = [line.strip() for line in str(error).splitlines()]
     kept = [
         line

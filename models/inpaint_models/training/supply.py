@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from ..errors import DataError, UsageError, unknown
 from .data import Batch, InpaintingDataset, Loader, Transform, make_loader
-from .errors import UsageError, unknown
 from .masks import GENERATORS, FixedMasks, MaskFolder, MaskSource, OneOf
+from .randomness import MASK, random_at
 from .recipe import Recipe
 from .sources import CIFAR10, ImageFolder, TarShards
 
@@ -70,6 +71,11 @@ def make_dataset(recipe: Recipe) -> InpaintingDataset:
         raise UsageError(f"data.kind: {unknown('kind', data.kind, SOURCES)}")
     transform = _make(Transform, {"size": recipe.image_size, **data.transform}, "data.transform")
     masks = make_masks(recipe.masks.kind, recipe.masks.options)
+    # One mask now: a hole that does not fit the picture would be found by the first sample only.
+    try:
+        masks(random_at(recipe.seed, 0, 0, MASK), *transform.shape)
+    except (ValueError, DataError) as error:
+        raise UsageError(f"masks: {error}") from error
     source = _make(SOURCES[data.kind], data.options, "data", data.root)
     return InpaintingDataset(source, masks, transform, recipe.seed)
 

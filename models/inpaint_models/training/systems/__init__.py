@@ -4,7 +4,14 @@ from __future__ import annotations
 
 # Importing a system's module registers it.
 from . import cgan_pc_rn, gan_variants, glcic, isnet, pconv_unet, reconstruction
-from .base import Outputs, System, create_system, list_systems, register_system
+from .base import (
+    Outputs,
+    System,
+    create_system,
+    list_systems,
+    register_system,
+    system_options,
+)
 
 __all__ = [
     "Outputs",
@@ -18,4 +25,5 @@ __all__ = [
     "pconv_unet",
     "reconstruction",
     "register_system",
+    "system_options",
 ]

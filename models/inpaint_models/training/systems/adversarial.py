@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ...checks import check_choice
 from ...composite import composite
+from ...errors import UsageError
 from ...losses import AdversarialLoss, hole_only, without_unmeasured
 from ..data import Batch
-from ..errors import UsageError
 from ..recipe import Recipe
 from .base import Outputs, System
 

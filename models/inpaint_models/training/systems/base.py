@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ...composite import composite
+from ...errors import UsageError, unknown
 from ...registry import create_discriminator, create_model
 from ..data import Batch
-from ..errors import UsageError, unknown
 from ..recipe import Recipe, check_losses
 
 
@@ -130,6 +130,24 @@ def list_systems() -> list[str]:
     return sorted(_systems)
 
 
+def system_options(name: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """A system's losses, and its options with their defaults.
+
+    Raises:
+        UsageError: unknown system.
+    """
+    cls = _look_up(name)
+    # Behind the two networks.
+    parameters = list(inspect.signature(cls).parameters.values())[2:]
+    return cls.losses, {option.name: option.default for option in parameters}
+
+
+def _look_up(name: str) -> type[System]:
+    if name not in _systems:
+        raise UsageError(unknown("system", name, _systems))
+    return _systems[name]
+
+
 def create_system(recipe: Recipe) -> System:
     """Build the networks of a recipe, freshly initialized, and their system.
 
@@ -137,16 +155,14 @@ def create_system(recipe: Recipe) -> System:
         UsageError: unknown system, or options or losses that it does not have.
     """
     name = recipe.system
-    if name not in _systems:
-        raise UsageError(unknown("system", name, _systems))
-    cls = _systems[name]
+    cls = _look_up(name)
     check_losses(recipe, cls.losses)
     trains_discriminator = [n for n, p in recipe.phases.items() if "discriminator" in p.train]
     if trains_discriminator and not cls.discriminator_losses:
         raise UsageError(
             f"phases.{trains_discriminator[0]}.train: system {name!r} has no discriminator"
         )
-    known = list(inspect.signature(cls).parameters)[2:]
+    _, known = system_options(name)
     for option in recipe.options:
         if option not in known:
             raise UsageError(f"options: {unknown('option', option, known)}")

@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ...crops import crop, hole_corners, random_corners
+from ...errors import UsageError
 from ...gan_discriminators import DoubleDiscriminator
 from ...glcic_discriminator import GlcicDiscriminator
 from ...losses import attention_loss
 from ..data import Batch
-from ..errors import UsageError
 from ..recipe import Recipe
 from .adversarial import AdversarialSystem, check_image_size
 from .base import Outputs, register_system

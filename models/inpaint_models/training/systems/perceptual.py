@@ -7,10 +7,10 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from ...errors import UsageError
 from ...losses import PerceptualLoss
 from ...losses.vgg import FILES
 from ..data import Batch
-from ..errors import UsageError
 from .base import Outputs
 
 NAMES = ("perceptual", "style")

@@ -18,12 +18,25 @@ class UsageError(InpaintError):
     exit_code = 2
 
 
+class DataError(InpaintError, RuntimeError):
+    """Pictures or masks that turned out unusable while they were read. Exit code 1."""
+
+
+class MissingPackageError(InpaintError, ImportError):
+    """A package that training needs is not installed. Exit code 1."""
+
+
 class InterruptedRunError(InpaintError):
     """SIGINT or SIGTERM arrived and the run has been saved. Exit code 128 + the signal's number."""
 
     def __init__(self, signal_number: int, text: str) -> None:
         super().__init__(text)
         self.exit_code = 128 + signal_number
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without its line breaks."""
+    return " ".join(str(error).split())
 
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:
