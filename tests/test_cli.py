@@ -13,7 +13,8 @@ import pytest
 import torch
 from inpaint_cli import main
 from inpaint_models import list_models
-from inpaint_models.training.recipe import list_recipes, load_recipe
+from inpaint_models.training import checkpoints
+from inpaint_models.training.recipe import FOLDER, list_recipes, load_recipe
 from inpaint_models.training.systems import base, pconv_unet
 from PIL import Image
 from training_runs import TINY, Plain, TinyGan, draw_pictures, losses_of
@@ -130,6 +131,15 @@ def test_wrong_usage_returns_2_with_a_mend(data: str, capsys: pytest.CaptureFixt
         (("masks", "rectangle"), "did you mean 'rectangles'?"),
         (("masks", "rectangles", "count=0"), "count"),
         (("masks", "rectangles", "--output", "no/masks.png"), "no/masks.png"),
+        (("masks", "rectangles", "ratio=3"), "ratio must be (low, high)"),
+        (("masks", "rectangles", "--size", "0"), "size must be at least 1, got 0"),
+        (("masks", "rectangles", "--output", "taken/file"), "give another --output, or --force"),
+        ((*train, "--data", data, "--output", "taken/file/run"), "--output taken/file/run: "),
+        (
+            (*train, "--data", data, "masks.kind=rectangles", "masks.options.size=[40, 40]"),
+            "masks: size=(40, 40) does not fit into a picture of 32x32",
+        ),
+        ((*train, "--data", data, "optimizers.generator.betas=[2, 3]"), "two numbers in [0, 1)"),
         (("evaluate", "taken", "--data", data), "no checkpoint here"),
         (("evaluate", "taken", "--data", data, "--beside", "9"), "unknown table '9'"),
     ):
@@ -141,9 +151,73 @@ def test_wrong_usage_returns_2_with_a_mend(data: str, capsys: pytest.CaptureFixt
         ("evaluate", "x"),
         ("models", "a", "b"),
     ):
+        capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith("inpaint: ")
+        assert printed.count("\n") == 1
+
+
+def test_what_stops_a_run_from_outside_is_one_line(
+    data: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = ("train", "pconv_unet", "--accelerator", "cpu", *SMALL, "--data")
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", full)
+        line = _fails(capsys, 1, *train, data, "--output", "full")
+    assert line.endswith(
+        "No space left on device; mend that, then go on with: inpaint train --resume full"
+    )
+    broken = draw_pictures(Path("broken"), 4)
+    for path in broken.iterdir():
+        path.write_bytes(b"broken")
+    for workers in (0, 1):
+        output = ("--output", f"broken-{workers}", f"data.workers={workers}")
+        line = _fails(capsys, 1, *train, "broken", *output)
+        assert line.startswith("inpaint: 4 pictures in a row cannot be used")
+    masks = ("masks.kind=folder", "masks.options={root: broken, polarity: white=hole}")
+    line = _fails(capsys, 2, *train, data, *masks)
+    assert "masks: none of the 4 masks in" in line
+
+
+def test_ctrl_c_speaks_of_checkpoints_only_where_there_are_any(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inpaint_models.list_models", interrupted)
+    monkeypatch.setattr("inpaint_models.training.recipe.load_recipe", interrupted)
+    assert _fails(capsys, 130, "models") == "inpaint: stopped"
+    line = _fails(capsys, 130, "train", "pconv_unet")
+    assert line == "inpaint: stopped, nothing saved since the last checkpoint"
+
+
+def test_models_are_described_without_the_packages_for_training() -> None:
+    code = (
+        "import sys, importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name: None if name == 'omegaconf' else find(name)\n"
+        "import inpaint_cli\n"
+        "sys.exit(inpaint_cli.main(sys.argv[1:]))\n"
+    )
+    for arguments, status, words in (
+        (["models"], 0, "pconv_unet"),
+        (["models", "pconv_unet"], 0, "training: inpaint_models.training needs omegaconf: pip"),
+        (["train", "pconv_unet"], 1, "needs omegaconf: pip install 'inpaint_ops[train]'"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == status
+        assert words in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_shown_recipe_is_a_file_to_start_from(
@@ -161,13 +235,18 @@ def test_models_are_listed_and_described(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list_models()
-    with_recipe = [line.split()[0] for line in lines if "(no recipe)" not in line]
-    assert with_recipe == list_recipes()
+    assert list_recipes() == list_models()
+    assert len({line.index(line.split()[2]) for line in lines}) == 1
     assert main(["models", "cgan_pc_rn"]) == 0
     printed = capsys.readouterr().out
     assert "25,781,880" in printed
     assert "discriminator of cgan_pc_rn: 70x70 PatchGAN" in printed
-    assert max(map(len, printed.splitlines())) <= 100
+    assert "losses: valid 1, hole 6, adversarial 1" in printed  # of TinyGan
+    recipe, *others = sorted(printed.splitlines(), key=lambda line: ".yaml" not in line)
+    assert recipe == f"  recipe: {FOLDER / 'cgan_pc_rn.yaml'}"
+    assert max(map(len, others)) <= 100
+    assert main(["models", "pconv_unet"]) == 0
+    assert "options.tv_region: hole" in capsys.readouterr().out
 
 
 def test_masks_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +258,7 @@ def test_masks_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["masks", "--recipe", "pconv_unet", "--count", "1", "--size", "32"]
     assert main([*arguments, "--output", "other.png"]) == 0
     assert Path("other.png").is_file()
+    assert main(["masks", "circles", "--count", "1", "--output", "other.png", "--force"]) == 0
 
 
 def test_a_signal_to_the_whole_group_saves_the_run(data: str) -> None:

@@ -8,9 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from inpaint_models import create_model
+from inpaint_models.partial_unet import PartialUNet
 from inpaint_models.pconv_unet import PConvUNet
 from model_inputs import holes, picture
 from torch import Tensor, nn
+
+from inpaint_ops import RN_B
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -168,6 +171,21 @@ def test_kaiming_initialization() -> None:
         assert isinstance(weight, Tensor)
         assert weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.06), key
     assert (net.get_submodule("dec1.conv").bias == 0).all()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "count"),
+    [("pconv_unet", nn.BatchNorm2d, 6), ("cgan_pc_rn", RN_B, 6),
+     ("pconv_autoencoder", nn.BatchNorm2d, 5)],
+)  # fmt: skip
+def test_every_unet_of_partial_convolutions_names_its_encoder_norms(
+    name: str, norm: type[nn.Module], count: int
+) -> None:
+    net = create_model(name, width=2)
+    assert isinstance(net, PartialUNet)
+    norms = net.encoder_norms()
+    assert [type(found) for found in norms] == [norm] * count
+    assert norms[-1] is net.unit(f"enc{net.levels}").norm
 
 
 def test_freeze_encoder_norm() -> None:

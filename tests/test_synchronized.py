@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from inpaint_models.blocks import check_batch_norm
 from torch import Tensor, nn
 
 from inpaint_ops import RN_B, RN_L, PartialConv2d, RegionNorm2d, convert_sync_norms, region_norm
@@ -92,6 +93,36 @@ def _norm_here(rank: int, kind: str, mask_kind: str) -> dict[str, Any]:
         "parameters": [p.grad for p in norm.parameters()],
         "buffers": list(norm.buffers()),
     }
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_single_value_in_the_whole_group_has_no_variance() -> None:
+    norm = convert_sync_norms(nn.BatchNorm2d(5))
+    with pytest.raises(ValueError, match="more than one value per channel .* all 1 processes"):
+        norm(torch.rand(1, 5, 1, 1))
+    assert all(value.isfinite().all() for value in norm.buffers())
+    assert norm.eval()(torch.rand(1, 5, 1, 1)).isfinite().all()
+
+
+def _single_values(rank: int) -> Tensor:
+    norm = convert_sync_norms(nn.BatchNorm2d(5))
+    x = torch.full((1, 5, 1, 1), float(rank))
+    check_batch_norm(norm, x, (1, 1))
+    y: Tensor = norm(x)
+    return y.detach()
+
+
+def test_single_values_of_two_processes_have_a_variance(tmp_path: Path) -> None:
+    ys = _in_two_processes(tmp_path, _single_values)
+    torch.testing.assert_close(
+        torch.cat(ys)[:, 0, 0, 0], torch.tensor([-1.0, 1.0]), atol=1e-4, rtol=0
+    )
+
+
+def test_small_images_are_named_under_synchronized_batch_norm_too() -> None:
+    for norm in (nn.SyncBatchNorm(5), nn.BatchNorm2d(5)):
+        with pytest.raises(ValueError, match="too few for batch norm in training"):
+            check_batch_norm(norm, torch.rand(1, 5, 4, 4), (1, 1))
 
 
 @pytest.mark.parametrize(

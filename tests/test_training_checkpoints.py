@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from inpaint_models import create_model
-from inpaint_models.errors import UsageError
+from inpaint_models.errors import InpaintError, UsageError
 from inpaint_models.training import checkpoints
 from inpaint_models.training.checkpoints import (
     last_checkpoint,
@@ -127,6 +127,29 @@ def test_so_many_checkpoints_stay_as_were_asked_for(tmp_path: Path) -> None:
     assert kept == ["last", "step-00000003", "step-00000004", "step-00000005"]
     _write(tmp_path, 5, keep=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "step-00000005"]
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    def write(value: float) -> None:
+        write_checkpoint(tmp_path, 2, _networks(value), {"generator": {}}, {"step": 2}, 2)
+
+    with pytest.raises(InpaintError, match=r"'weight' is no longer finite; no checkpoint has been"):
+        write(torch.nan)
+    _write(tmp_path, 1)
+    with pytest.raises(InpaintError, match=r"the last checkpoint is .*step-00000001: try a lower"):
+        write(torch.inf)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "step-00000001"]
+
+
+def test_what_a_kill_has_left_is_swept_when_the_run_goes_on(tmp_path: Path, data: Path) -> None:
+    train(gan_recipe(data, "saving.checkpoint=1"), tmp_path / "run", "cpu")
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / "last").write_text("step-00000006")
+    (folder / ".tmp-step-00000003").mkdir()
+    (folder / ".tmp-step-00000003" / "state.pt").touch()
+    (folder / ".tmp-last").touch()
+    resume(tmp_path / "run", "cpu")
+    assert not list(folder.glob(".tmp-*"))
 
 
 def _train_or_resume(recipe: Recipe, run: Path) -> None:

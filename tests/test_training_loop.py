@@ -17,7 +17,7 @@ from inpaint_models.losses import AdversarialLoss, hole_l1, valid_l1
 from inpaint_models.training.checkpoints import read_weights
 from inpaint_models.training.logs import read_log
 from inpaint_models.training.loop import Trainer, make_fabric, resume, schedule_factor, train
-from inpaint_models.training.recipe import Recipe
+from inpaint_models.training.recipe import Recipe, load_recipe, with_absolute_paths
 from inpaint_models.training.supply import Supply
 from inpaint_models.training.systems import base, pconv_unet
 from lightning_fabric import Fabric
@@ -71,7 +71,7 @@ def test_a_step_of_both_networks_is_what_plain_pytorch_makes(tmp_path: Path, dat
     resist = torch.optim.Adam(judge.parameters(), recipe.optimizers.discriminator.rate)
     loss = AdversarialLoss("nsgan")
     for step in range(5):
-        image, mask, _ = supply.next()
+        image, mask, *_ = supply.next()
         corrupted = torch.where(mask == 0, 0, image)
         net.train(step != 1)
         prediction = net(image, mask)
@@ -298,10 +298,8 @@ def test_what_cannot_run_is_refused(tmp_path: Path, data: Path) -> None:
         train(pconv_recipe(data, "batch_size=100"), tmp_path / "new", "cpu")
     with pytest.raises(UsageError, match="root must be a folder"):
         train(pconv_recipe(tmp_path / "nothing"), tmp_path / "new", "cpu")
-    recipe = gan_recipe(data)
-    recipe.phases["both"].freeze_encoder_norm = True
-    with pytest.raises(UsageError, match="'cgan_pc_rn' has no norm to freeze"):
-        train(recipe, tmp_path / "new", "cpu")
+    with pytest.raises(UsageError, match="not supported for 'vanilla_autoencoder'"):
+        train(plain_recipe(data, "phases.main.freeze_encoder_norm=true"), tmp_path / "new", "cpu")
 
 
 def test_a_system_must_return_the_losses_it_was_asked_for(
@@ -313,6 +311,26 @@ def test_a_system_must_return_the_losses_it_was_asked_for(
     monkeypatch.setitem(base._systems, "vanilla_autoencoder", Wrong)
     with pytest.raises(RuntimeError, match="must return mse, other, got mse"):
         train(plain_recipe(data, "losses.other=1"), tmp_path / "run", "cpu")
+
+
+def test_a_run_means_the_same_files_from_any_folder(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    masks = "masks.options={k: 2, source: {kind: folder, options: {root: ., polarity: white=hole}}}"
+    recipe = pconv_recipe(Path(data.name), "phases.main.iterations=1", masks)
+    benchmark = torch.backends.cudnn.benchmark
+    train(recipe, tmp_path / "run", "cpu")
+    assert torch.backends.cudnn.benchmark == benchmark
+    written = load_recipe(str(tmp_path / "run" / "recipe.yaml"))
+    assert written.data.root == str(data)
+    assert written.masks.options["source"]["options"]["root"] == str(data.parent)
+    assert recipe.data.root == data.name
+    recipe.options["vgg"] = "vgg.pth"
+    recipe.data.root = "https://example.com/a.tar"
+    absolute = with_absolute_paths(recipe)
+    assert absolute.options["vgg"] == str(data.parent / "vgg.pth")
+    assert absolute.data.root == recipe.data.root
 
 
 def test_schedules_lead_from_one_to_zero() -> None:

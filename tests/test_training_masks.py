@@ -137,8 +137,10 @@ def test_wrong_options_are_named(make: Callable[[], object], said: str) -> None:
 
 def test_bins_are_open_below_and_closed_above() -> None:
     expected = {0.0: None, 0.01: None, 0.0101: 0, 0.1: 0, 0.1001: 1, 0.6: 5, 0.6001: None, 1: None}
-    assert {ratio: hole_ratio_bin(ratio) for ratio in expected} == expected
-    assert [hole_ratio_bin(hole_ratio(np.arange(10) < n)) for n in range(1, 7)] == [*range(6)]
+    bins = {None: None} | dict(enumerate(HOLE_RATIO_BINS))
+    assert {r: hole_ratio_bin(r) for r in expected} == {r: bins[i] for r, i in expected.items()}
+    found = [hole_ratio_bin(hole_ratio(np.arange(10) < n)) for n in range(1, 7)]
+    assert found == list(HOLE_RATIO_BINS)
 
 
 def test_a_fixed_set_holds_k_different_masks() -> None:

@@ -101,11 +101,22 @@ def _build(override: str) -> None:
         ("losses.holes=1", "unknown loss 'holes'; did you mean 'hole'?"),
         ("optimizers.generator.name=adm", "Invalid value 'adm', expected one of"),
         ("optimizers.generator.betas=[0.9]", "betas must be two numbers"),
+        (
+            "optimizers.generator.betas=[2, 3]",
+            "two numbers in [0, 1), got [2.0, 3.0]",
+        ),
+        ("optimizers.generator.momentum=1", "momentum must be in [0, 1), got 1.0"),
+        ("optimizers.generator.weight_decay=-1", "weight_decay must be at least 0, got -1.0"),
+        ("optimizers.generator.rate=.inf", "rate must be more than 0 and finite, got inf"),
+        ("optimizers.discriminator.rate=1", "optimizers.discriminator: system 'pconv_unet' has no"),
+        ("losses.hole=-1", "losses.hole must be at least 0 and finite, got -1.0"),
+        ("phases.main.losses.hole=.nan", "phases.main.losses.hole must be at least 0 and finite"),
+        ("phases.main.rates.discriminator=1", "rates.discriminator: the phase does not train it"),
         ("precision=16", "Invalid value '16', expected one of"),
         ("system=pconv_unit", "unknown system 'pconv_unit'; did you mean 'pconv_unet'?"),
         ("options.vg=x", "unknown option 'vg'; did you mean 'vgg'?"),
         ("options.vgg=nothing.pth", "no file 'nothing.pth'"),
-        ("generator.wide=3", "unknown option 'wide' (did you mean 'width'?)"),
+        ("generator.wide=3", "unknown option 'wide'; did you mean 'width'?"),
         ("discriminator.width=3", "'pconv_unet' has none"),
         ("metrics=[psnr, l3]", "unknown metric 'l3'"),
         ("masks.kind=free", "unknown kind 'free'; did you mean 'free-form'?"),
@@ -122,6 +133,11 @@ def test_what_is_wrong_is_said_in_one_line(override: str, message: str) -> None:
         _build(override)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_losses_of_a_phase_without_the_generator_are_refused() -> None:
+    with pytest.raises(UsageError, match="losses are the generator's, which it does not train"):
+        load_recipe("glcic", ["phases.discrimination.losses.mse=1"])
 
 
 def test_a_file_that_is_no_recipe_says_so(tmp_path: Path) -> None:

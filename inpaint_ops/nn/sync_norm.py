@@ -30,6 +30,13 @@ class _SyncBatchNorm2d(nn.BatchNorm2d):
         mean, variance, share = (
             row[0] for row in synchronized.statistics(input, [everywhere], self.process_group)
         )
+        # All processes agree on it. Only a CPU gets here: reading waits for nothing.
+        if bool((share <= 1).any()):
+            raise ValueError(
+                f"input: expected more than one value per channel in the batches of all "
+                f"{dist.get_world_size(self.process_group)} processes in training, got shape "
+                f"{tuple(input.shape)} here"
+            )
         self._update(mean.detach(), variance.detach(), share)
         wide = compute_dtype(input.dtype)
         rstd = (variance + self.eps).rsqrt()

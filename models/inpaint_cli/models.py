@@ -11,8 +11,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "models",
         help="list the networks, or describe one",
-        description="List the networks and their recipes; with a name, describe that network and "
-        "its discriminator: inputs, options, and what was decided where the paper is silent.",
+        description="List the networks; with a name, describe that network and its discriminator: "
+        "inputs, options, what was decided where the paper is silent, recipe and losses.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a network")
     parser.set_defaults(run_command=run)
@@ -52,8 +52,9 @@ def _print_training(name: str) -> None:
         return
     recipe = load_recipe(name)
     losses, options = system_options(name)
-    print(f"training of {name}: {recipe.about}")
-    _print_entry("recipe", str(FOLDER / f"{name}.yaml"))
+    print(f"training of {name}")
+    _print_entry("about", recipe.about)
+    print(f"  recipe: {FOLDER / f'{name}.yaml'}")
     weights = recipe.losses
     _print_entry("losses", ", ".join(f"{loss} {weights.get(loss, 0):g}" for loss in losses))
     for option, default in options.items():

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from inpaint_ops import RN_B, ChannelMask, PartialConv2d, UpsampledPartialConv2d
 
@@ -83,12 +85,29 @@ def check_batch_norm(
         layer: where the norm is.
     """
     n, _, height, width = image.shape
-    batch_norm = isinstance(norm, nn.BatchNorm2d) and norm.training
-    if batch_norm and n * deepest[0] * deepest[1] == 1:
+    batch_norm = isinstance(norm, _BatchNorm) and norm.training
+    if batch_norm and n * deepest[0] * deepest[1] * _processes(norm) == 1:
         raise ValueError(
             f"{name} of size {height} x {width} at batch size 1 leaves a single value per channel "
             f"at {layer}, too few for batch norm in training: use a larger {name} or batch, fewer "
             f"levels where that is an option, or .eval()"
+        )
+
+
+def _processes(norm: nn.Module | None) -> int:
+    """How many processes a norm takes its statistics from, see `convert_sync_norms`."""
+    synchronized = isinstance(norm, nn.SyncBatchNorm) or hasattr(norm, "process_group")
+    if not synchronized or not dist.is_available() or not dist.is_initialized():
+        return 1
+    return dist.get_world_size(getattr(norm, "process_group", None))
+
+
+def check_patches(image: Tensor) -> None:
+    """Raise unless the five 4x4 convolutions of a 70x70 PatchGAN leave a logit of `image`."""
+    if image.shape[2] < 24 or image.shape[3] < 24:
+        raise ValueError(
+            f"image must be at least 24 x 24 to leave one logit, got "
+            f"{image.shape[2]} x {image.shape[3]}"
         )
 
 

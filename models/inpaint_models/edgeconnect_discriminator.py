@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .blocks import ConvUnit
+from .blocks import ConvUnit, check_patches
 from .checks import check_at_least, check_image
 from .registry import ModelCard, register_discriminator
 from .spectral import spectral_conv
@@ -78,11 +78,7 @@ class EdgeConnectDiscriminator(nn.Module):
             of the five layers for the feature-matching loss, the logits last.
         """
         check_image(image, self.in_channels, next(self.parameters()))
-        if image.shape[2] < 24 or image.shape[3] < 24:
-            raise ValueError(
-                f"image must be at least 24 x 24 to leave one logit, got "
-                f"{image.shape[2]} x {image.shape[3]}"
-            )
+        check_patches(image)
         maps: list[Tensor] = []
         x = image
         for layer in self.layers:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from .blocks import ConvUnit, check_batch_norm
 from .checks import check_at_least, check_image, prepare_mask
 from .composite import blend
+from .imagenet import IMAGENET_DEVIATION, IMAGENET_MEAN
 from .padding import pad_with_holes
 from .registry import ModelCard, register_model
 
@@ -69,7 +70,7 @@ class GanGenerator(nn.Module):
         self.in_channels = in_channels
         self.width = width
         self.multiple = multiple
-        mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_DEVIATION)
         if in_channels != 3:
             mean, deviation = (x.mean().repeat(in_channels) for x in (mean, deviation))
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1), persistent=False)

@@ -39,6 +39,11 @@ class PartialUNet(nn.Module):
         block: PartialConvUnit | PartialConvUpUnit = getattr(self, name)
         return block
 
+    def encoder_norms(self) -> list[nn.Module]:
+        """The norm of each level of the encoder that has one, from the finest on."""
+        norms = (self.unit(f"enc{i}").norm for i in range(1, self.levels + 1))
+        return [norm for norm in norms if norm is not None]
+
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Fill the holes of an image.
 

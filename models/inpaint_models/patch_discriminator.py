@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .blocks import ConvUnit
+from .blocks import ConvUnit, check_patches
 from .checks import check_at_least, check_choice, check_image, prepare_mask
 from .initialization import init_normal
 from .registry import ModelCard, register_discriminator
@@ -108,11 +108,7 @@ class PatchDiscriminator(nn.Module):
                 f"corrupted and image must have the same shape, got {tuple(corrupted.shape)} and "
                 f"{tuple(image.shape)}"
             )
-        if image.shape[2] < 24 or image.shape[3] < 24:
-            raise ValueError(
-                f"image must be at least 24 x 24 to leave one logit, got "
-                f"{image.shape[2]} x {image.shape[3]}"
-            )
+        check_patches(image)
         if self.region == "hole":
             if mask is None:
                 raise TypeError("mask must be given to a discriminator with region='hole'")

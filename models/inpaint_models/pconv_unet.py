@@ -173,7 +173,7 @@ class PConvUNet(PartialConvUNet):
         Not part of the state_dict.
         """
         self._encoder_norm_frozen = frozen
-        for norm in self._encoder_norms():
+        for norm in self.encoder_norms():
             norm.requires_grad_(not frozen)
         return self.train(self.training)
 
@@ -181,13 +181,9 @@ class PConvUNet(PartialConvUNet):
         """As `nn.Module.train`, but a frozen encoder norm stays in evaluation mode."""
         super().train(mode)
         if self._encoder_norm_frozen:
-            for norm in self._encoder_norms():
+            for norm in self.encoder_norms():
                 norm.eval()
         return self
-
-    def _encoder_norms(self) -> list[nn.Module]:
-        norms = (self.unit(f"enc{i}").norm for i in range(1, self.levels + 1))
-        return [norm for norm in norms if norm is not None]
 
 
 @register_model(

@@ -7,13 +7,14 @@ have defaults; those parameters are the options of `create_model` and `create_di
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import nn
+
+from .errors import unknown
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
@@ -93,7 +94,7 @@ def create_discriminator(name: str, **options: object) -> nn.Module:
     if name in _models and name not in _discriminators:
         raise ValueError(
             f"model {name!r} is trained without a discriminator; "
-            f"discriminators: {_listing(_discriminators)}"
+            f"discriminators: {', '.join(list_discriminators())}"
         )
     entry = _look_up(_discriminators, "discriminator", name)
     return _build(entry, f"create_discriminator({name!r})", options)
@@ -134,9 +135,7 @@ def _look_up(table: Mapping[str, _Entry], kind: str, name: str) -> _Entry:
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, got {type(name).__name__}")
     if name not in table:
-        raise ValueError(
-            f"unknown {kind} {name!r}{_suggestion(name, table)}; {kind}s: {_listing(table)}"
-        )
+        raise ValueError(unknown(kind, name, table))
     return table[name]
 
 
@@ -146,16 +145,6 @@ def _build(entry: _Entry, call: str, options: Mapping[str, object]) -> nn.Module
         if option not in parameters:
             allowed = ", ".join(f"{p.name}={p.default!r}" for p in parameters.values())
             raise TypeError(
-                f"{call}: unknown option {option!r}{_suggestion(option, parameters)}; "
-                f"options and defaults: {allowed}"
+                f"{call}: {unknown('option', option, parameters)}; options and defaults: {allowed}"
             )
     return entry.build(**options)
-
-
-def _listing(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
-
-
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_choice
+from ..imagenet import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 _CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -60,12 +61,10 @@ class VGG(nn.Module):
                 channels = width
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        # ImageNet's means and deviations, by which torchvision's weights expect images normalized.
+        # By these torchvision's weights expect images normalized.
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer(
-            "mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False
-        )
-        self.register_buffer(
-            "std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False
+            "std", torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1), persistent=False
         )
 
     def normalize(self, image: Tensor) -> Tensor:
@@ -93,6 +92,14 @@ class VGG(nn.Module):
         return maps
 
 
+def weights_source(network: str) -> str:
+    """Which weights there are for a network and where, in words."""
+    return (
+        f"torchvision's ImageNet weights, {FILES[network]}, which PyTorch publishes at "
+        f"https://download.pytorch.org/models/{FILES[network]}"
+    )
+
+
 def load_vgg(network: str, weights: str | os.PathLike[str] | None) -> VGG:
     """A frozen `VGG` in evaluation mode, on the CPU, with the weights of a file.
 
@@ -109,10 +116,7 @@ def load_vgg(network: str, weights: str | os.PathLike[str] | None) -> VGG:
         ValueError: no path, a file that cannot be read, or one that is not of this network.
     """
     check_choice("network", network, tuple(_CONVOLUTIONS))
-    source = (
-        f"give the path of torchvision's ImageNet weights, {FILES[network]}, which PyTorch "
-        f"publishes at https://download.pytorch.org/models/{FILES[network]}"
-    )
+    source = f"give the path of {weights_source(network)}"
     if weights is None:
         raise ValueError(
             f"weights of {network} are needed and none come with this package: {source}"

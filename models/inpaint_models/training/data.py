@@ -64,11 +64,14 @@ class Batch(NamedTuple):
     """Several pictures: image (N, C, H, W), mask (N, 1, H, W), N names; see Sample.
 
     For evaluation the mask may be (1, 1, H, W), and the image NaN where it was never measured.
+    `corners` (N, 2), on the CPU, say where a local discriminator looks at filled pictures; see
+    `System.prepare`.
     """
 
     image: Tensor
     mask: Tensor
     names: list[str]
+    corners: Tensor | None = None
 
 
 class Item(NamedTuple):

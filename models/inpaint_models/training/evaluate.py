@@ -15,9 +15,8 @@ from ..composite import composite
 from .baselines import BASELINES, Fill
 from .colour import FITS, correct_colours
 from .data import Batch
-from .masks import HOLE_RATIO_BINS
+from .masks import HOLE_RATIO_BINS, Range, hole_ratio_bin
 from .metrics import METRICS, Metric, Perceptual, hole, measured, perceptual_metric
-from .published import Bin
 
 CORRECTED = ", colour-corrected"
 
@@ -33,7 +32,7 @@ class Row:
     index: int
     name: str
     hole_ratio: float
-    bin: Bin | None
+    bin: Range | None
     values: Mapping[str, float]
 
 
@@ -46,7 +45,7 @@ class Summary:
     """
 
     method: str
-    bin: Bin | None
+    bin: Range | None
     pictures: int
     means: Mapping[str, float]
     counts: Mapping[str, int]
@@ -59,7 +58,7 @@ class Evaluation:
 
     model: str
     metrics: tuple[Metric, ...]
-    bins: tuple[Bin, ...]
+    bins: tuple[Range, ...]
     rows: tuple[Row, ...]
 
     @property
@@ -72,7 +71,7 @@ class Evaluation:
         check_choice("method", method, self.methods)
         return tuple(row for row in self.rows if row.method == method)
 
-    def summary(self, method: str, ratios: Bin | None = None) -> Summary:
+    def summary(self, method: str, ratios: Range | None = None) -> Summary:
         """Means over the pictures of one bin, by default over all, those outside every bin too.
 
         Every metric is computed for each picture and then averaged: PSNR too, so that it is not the
@@ -106,7 +105,7 @@ def evaluate(
     model: str = "model",
     metrics: Sequence[str] = tuple(METRICS),
     perceptual: Perceptual | None = None,
-    bins: Sequence[Bin] = HOLE_RATIO_BINS,
+    bins: Sequence[Range] = HOLE_RATIO_BINS,
     baselines: Mapping[str, Fill] = BASELINES,
     colour_correction: str | None = None,
     progress: Callable[[int], None] | None = None,
@@ -158,7 +157,7 @@ def evaluate(
                 raise ValueError(f"{method} on {_some(batch.names)}: {error}") from error
             for i, (name, ratio) in enumerate(zip(batch.names, ratios, strict=True)):
                 values = {metric: column[i] for metric, column in columns.items()}
-                rows.append(Row(method, done + i, name, ratio, _bin(ratio, bins), values))
+                rows.append(Row(method, done + i, name, ratio, hole_ratio_bin(ratio, bins), values))
         done += len(batch.names)
         if progress is not None:
             progress(done)
@@ -225,7 +224,7 @@ def _names(model: str, baselines: Mapping[str, Fill], fit: str | None) -> list[s
     return [*names, *baselines]
 
 
-def _check_bins(bins: Sequence[Bin]) -> None:
+def _check_bins(bins: Sequence[Range]) -> None:
     ordered = sorted(bins)
     for low, high in ordered:
         if not 0 <= low < high <= 1:
@@ -233,10 +232,6 @@ def _check_bins(bins: Sequence[Bin]) -> None:
     for (low, high), (after, _) in itertools.pairwise(ordered):
         if after < high:
             raise ValueError(f"bins must not overlap, got ({low}, {high}) and one from {after}")
-
-
-def _bin(ratio: float, bins: Sequence[Bin]) -> Bin | None:
-    return next((b for b in bins if b[0] < ratio <= b[1]), None)
 
 
 def _check_batch(batch: Batch) -> None:

@@ -134,12 +134,14 @@ class Trainer:
         }
         self.encoder_norms = self.system.encoder_norms()
         if not self.encoder_norms and any(p.freeze_encoder_norm for p in recipe.phases.values()):
-            raise UsageError(f"freeze_encoder_norm: {recipe.system!r} has no norm to freeze")
+            raise UsageError(f"freeze_encoder_norm is not supported for {recipe.system!r}")
         self.optimizers = {
             name: make_optimizer(getattr(recipe.optimizers, name), parameters)
             for name, parameters in self.trainable.items()
         }
-        self.supply = Supply(recipe, fabric.global_rank, fabric.world_size, fabric.device)
+        self.supply = Supply(
+            recipe, fabric.global_rank, fabric.world_size, fabric.device, self.system.prepare
+        )
         self.lengths = {name: self._length(name) for name in recipe.phases}
         self.total = sum(self.lengths.values())
         self.watch = Stopwatch()

@@ -27,6 +27,7 @@ from .sources import NO_PICTURE, list_pictures
 Hole = NDArray[np.bool_]
 Dice = np.random.Generator
 Range = tuple[float, float]
+"""Of hole ratios, shares of the picture: above the first and up to the second."""
 
 HOLE_RATIO_BINS: tuple[Range, ...] = (
     (0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6),
@@ -52,12 +53,9 @@ def hole_ratio(hole: Hole) -> float:
     return np.count_nonzero(hole) / hole.size
 
 
-def hole_ratio_bin(ratio: float) -> int | None:
-    """Number of the NVIDIA bin that holds `ratio`, or None if none does."""
-    for i, (low, high) in enumerate(HOLE_RATIO_BINS):
-        if low < ratio <= high:
-            return i
-    return None
+def hole_ratio_bin(ratio: float, bins: Sequence[Range] = HOLE_RATIO_BINS) -> Range | None:
+    """The bin that holds `ratio`, or None if none does."""
+    return next((one for one in bins if one[0] < ratio <= one[1]), None)
 
 
 @dataclass(frozen=True)

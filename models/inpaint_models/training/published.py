@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Bin = tuple[float, float]
-"""Hole ratios above the first and up to the second, as shares of the picture."""
+from .masks import Range
 
 
 @dataclass(frozen=True)
@@ -18,11 +17,11 @@ class PublishedTable:
     """One table of a paper: `values[method][bin][metric]`; bin None is the whole test set."""
 
     source: str
-    values: Mapping[str, Mapping[Bin | None, Mapping[str, float]]]
+    values: Mapping[str, Mapping[Range | None, Mapping[str, float]]]
     notes: tuple[str, ...] = ()
 
     @property
-    def bins(self) -> tuple[Bin, ...]:
+    def bins(self) -> tuple[Range, ...]:
         """The table's hole ratios, in order; none if it is not sorted by ratio."""
         found = {b for by_bin in self.values.values() for b in by_bin if b is not None}
         return tuple(sorted(found))
@@ -30,16 +29,16 @@ class PublishedTable:
 
 def _overall(
     metrics: tuple[str, ...], rows: Mapping[str, tuple[float, ...]]
-) -> dict[str, dict[Bin | None, dict[str, float]]]:
+) -> dict[str, dict[Range | None, dict[str, float]]]:
     return {method: {None: dict(zip(metrics, row, strict=True))} for method, row in rows.items()}
 
 
-RATIOS: tuple[Bin, ...] = ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))
+RATIOS: tuple[Range, ...] = ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))
 
 
 def _by_ratio(
     l1: str, psnr: tuple[float, ...], ssim: tuple[float, ...], l1_values: tuple[float, ...]
-) -> dict[Bin | None, dict[str, float]]:
+) -> dict[Range | None, dict[str, float]]:
     return {
         ratio: {"psnr": a, "ssim": b, l1: c}
         for ratio, a, b, c in zip(RATIOS, psnr, ssim, l1_values, strict=True)

@@ -71,8 +71,8 @@ class Phase:
         rates: learning rates that differ from the optimizers', by network.
         schedule: how rates go from their value to 0 over the phase: not at all, along a line, or
             along half a cosine.
-        freeze_encoder_norm: the encoder's batch norms keep their statistics and parameters, as in
-            the second stage of Liu et al.
+        freeze_encoder_norm: the encoder's norms keep their statistics and parameters, as in the
+            second stage of Liu et al.; for U-Nets of partial convolutions.
     """
 
     train: list[str] = field(default_factory=lambda: ["generator"])

@@ -19,13 +19,14 @@ from .baselines import Fill
 from .data import Batch
 from .evaluate import Evaluation, Row, predict, visible
 from .extras import require
+from .masks import Range
 from .metrics import METRICS, Metric
-from .published import Bin, PublishedTable
+from .published import PublishedTable
 
 FORMAT_VERSION = 1
 
 
-def bin_label(ratios: Bin | None) -> str:
+def bin_label(ratios: Range | None) -> str:
     """ "10-20 %", or "all"."""
     return "all" if ratios is None else f"{100 * ratios[0]:g}-{100 * ratios[1]:g} %"
 

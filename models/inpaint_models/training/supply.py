@@ -105,10 +105,19 @@ class Supply:
         rank: number of this process.
         world_size: number of processes.
         device: where batches go.
+        prepare: what a batch goes through before; see `System.prepare`.
     """
 
-    def __init__(self, recipe: Recipe, rank: int, world_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+        prepare: Callable[[Batch], Batch] = lambda batch: batch,
+    ) -> None:
         self.device = device
+        self.prepare = prepare
         self.dataset = make_dataset(recipe)
         try:
             self.loader: Loader = make_loader(
@@ -159,7 +168,7 @@ class Supply:
     def _endless(self) -> Iterator[Batch]:
         while True:
             for batch in self.loader:
-                yield self._placed(batch)
+                yield self._placed(self.prepare(batch))
 
     def _placed(self, batch: Batch) -> Batch:
         return batch._replace(

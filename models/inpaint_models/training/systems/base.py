@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from ...composite import composite
 from ...errors import UsageError, unknown
+from ...partial_unet import PartialUNet
 from ...registry import create_discriminator, create_model
 from ..data import Batch
-from ..recipe import Recipe, check_losses
+from ..recipe import Optimizer, Recipe, check_losses
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,14 @@ class System(ABC):
 
     def encoder_norms(self) -> list[nn.Module]:
         """The norms that `freeze_encoder_norm` freezes; asked of the unwrapped generator."""
-        return []
+        return self.generator.encoder_norms() if isinstance(self.generator, PartialUNet) else []
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Add what the losses need of a batch that is still on the CPU.
+
+        What reads values of a mask there makes no step wait for a GPU.
+        """
+        return batch
 
     @abstractmethod
     def predict(self, batch: Batch) -> Outputs:
@@ -162,6 +170,8 @@ def create_system(recipe: Recipe) -> System:
         raise UsageError(
             f"phases.{trains_discriminator[0]}.train: system {name!r} has no discriminator"
         )
+    if not cls.discriminator_losses and recipe.optimizers.discriminator != Optimizer():
+        raise UsageError(f"optimizers.discriminator: system {name!r} has no discriminator")
     _, known = system_options(name)
     for option in recipe.options:
         if option not in known:

@@ -65,11 +65,16 @@ class LocalSystem(AdversarialSystem):
                 f"image_size={self.image_size}"
             )
 
+    def prepare(self, batch: Batch) -> Batch:
+        """Choose the hole of each picture; both networks' losses look at the same one."""
+        return batch._replace(corners=hole_corners(batch.mask, self.local_size))
+
     def judge(self, batch: Batch, image: Tensor, *, real: bool) -> Tensor:
         """Logits of image and crop."""
         n, _, height, width = image.shape
         size = self.local_size
-        corners = random_corners(n, height, width, size) if real else hole_corners(batch.mask, size)
+        corners = random_corners(n, height, width, size) if real else batch.corners
+        assert corners is not None, "the batch has not been through `prepare`"
         assert self.discriminator is not None
         logits: Tensor = self.discriminator(image, crop(image, corners, size))
         return logits

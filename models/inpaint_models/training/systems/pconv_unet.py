@@ -48,12 +48,6 @@ class PartialConvSystem(System):
         """Perceptual losses need a VGG."""
         self.perceptual.check(wanted)
 
-    def encoder_norms(self) -> list[nn.Module]:
-        """The norm of each level of the encoder that has one."""
-        levels = [child for name, child in self.generator.named_children() if name[:3] == "enc"]
-        norms = [getattr(level, "norm", None) for level in levels]
-        return [norm for norm in norms if isinstance(norm, nn.Module)]
-
     def predict(self, batch: Batch) -> Outputs:
         """The prediction; what lies in a hole is not read."""
         return Outputs(self.generator(batch.image, batch.mask))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import UsageError
 from ...losses import PerceptualLoss
-from ...losses.vgg import FILES
+from ...losses.vgg import FILES, weights_source
 from ..data import Batch
 from .base import Outputs
 
@@ -45,7 +45,7 @@ class Perceptual:
         if used and self.loss is None:
             raise UsageError(
                 f"losses perceptual and style need the weights of {self.network.upper()}: "
-                f"options.vgg={FILES[self.network]}, or "
+                f"options.vgg={FILES[self.network]} ({weights_source(self.network)}), or "
                 f"{' '.join(f'losses.{name}=0' for name in used)}"
             )
 

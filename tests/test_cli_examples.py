@@ -1,0 +1,120 @@
+"""Every command that help texts, documents and recipes show, as far as it goes without data."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inpaint_cli import evaluate, make_parser, masks, models, parse, train
+from inpaint_cli.words import split_words
+from inpaint_models import list_models
+from inpaint_models.training.recipe import (
+    FOLDER,
+    Recipe,
+    dump_recipe,
+    list_recipes,
+    load_recipe,
+    parse_values,
+)
+from inpaint_models.training.supply import make_masks
+from inpaint_models.training.systems import list_systems, system_options
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+
+
+def _help_texts() -> str:
+    parser = make_parser()
+    found = [parser.epilog or ""]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += [command.description or "" for command in action.choices.values()]
+    return "\n".join(found)
+
+
+def _texts() -> dict[str, str]:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("training*.md"), *FOLDER.glob("*.yaml")]
+    found = {path.name: path.read_text("utf-8") for path in documents}
+    return found | {"help": _help_texts()}
+
+
+def _commands(text: str) -> list[str]:
+    """Lines and inline code that start with the command; what explains them is cut off."""
+    text = re.sub(r"\\\n\s*", "", text)
+    lines = re.findall(
+        r"^(?:# )? *(?:torchrun .* -m inpaint_cli|inpaint) (.*)$", text, re.MULTILINE
+    )
+    inline = re.findall(r"`inpaint ([^`\n]+)`", text)
+    return [re.split(r" {3,}| #| > ", line)[0].strip() for line in lines + inline]
+
+
+SHOWN = sorted({(name, line) for name, text in _texts().items() for line in _commands(text)})
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the examples call their own files."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("masks", "MASKS"):
+        Path(folder).mkdir()
+        for i in range(8):
+            pixels = np.zeros((32, 32), np.uint8)
+            pixels[: 10 + i] = 255
+            Image.fromarray(pixels).save(f"{folder}/{i}.png")
+    Path("mine.yaml").write_text(dump_recipe(load_recipe("pconv_unet")))
+
+
+def test_the_examples_are_found() -> None:
+    assert len(SHOWN) > 20
+    assert {name for name, _ in SHOWN} >= {"README.md", "training.md", "help", "isnet.yaml"}
+    assert {line.split()[0] for _, line in SHOWN} >= {"train", "evaluate", "models", "masks"}
+
+
+@pytest.mark.parametrize(("name", "line"), SHOWN, ids=lambda value: value)
+def test_an_example_is_a_command_and_its_keys_fit_the_recipe(name: str, line: str) -> None:
+    words = [word for word in shlex.split(line) if word not in ("...", "…")]
+    options = parse(words)
+    if options.run_command is models.run:
+        assert options.name in (None, "NAME", *list_models())
+        return
+    what, values = split_words(options)
+    if options.run_command is masks.run:
+        if options.recipe is None:
+            assert what is not None
+            make_masks(what, parse_values(values))
+        else:
+            _check(load_recipe(options.recipe, values))
+        return
+    assert options.run_command in (train.run, evaluate.run)
+    if options.run_command is train.run and what is None:
+        assert options.resume is not None or "..." in line
+    elif what not in (None, "RECIPE"):
+        assert what is not None
+        recipe = what.removeprefix("runs/")
+        assert recipe in (*list_recipes(), "mine.yaml", "...")
+        _check(load_recipe(recipe, values))
+
+
+def _check(recipe: Recipe) -> None:
+    hole = make_masks(recipe.masks.kind, recipe.masks.options)
+    drawn = hole(np.random.default_rng(0), recipe.image_size, recipe.image_size)
+    assert 0 < drawn.mean() < 1
+    losses, options = system_options(recipe.system)
+    assert recipe.losses.keys() <= set(losses)
+    assert recipe.options.keys() <= options.keys()
+
+
+@pytest.mark.parametrize("name", list_systems())
+def test_the_keys_that_recipes_name_in_comments_exist(name: str) -> None:
+    comments = " ".join(re.findall(r"#(.*)", (FOLDER / f"{name}.yaml").read_text()))
+    keys = re.findall(
+        r"""(?<!\S)((?:"[a-z._]+=[^"]*")|(?:[a-z_]+\.[a-z_.]+=[^\s;:,]+))""", comments
+    )
+    overrides = [key.strip('"') for key in keys]
+    kinds = [key for key in overrides if key.startswith("masks.")]
+    _check(load_recipe(name, kinds))
+    _check(load_recipe(name, [key for key in overrides if key not in kinds]))
