@@ -98,7 +98,7 @@ def _norm_here(rank: int, kind: str, mask_kind: str) -> dict[str, Any]:
 @pytest.mark.usefixtures("_alone")
 def test_a_single_value_in_the_whole_group_has_no_variance() -> None:
     norm = convert_sync_norms(nn.BatchNorm2d(5))
-    with pytest.raises(ValueError, match="more than one value per channel .* all 1 processes"):
+    with pytest.raises(ValueError, match=r"more than one value per channel .* all 1 processes"):
         norm(torch.rand(1, 5, 1, 1))
     assert all(value.isfinite().all() for value in norm.buffers())
     assert norm.eval()(torch.rand(1, 5, 1, 1)).isfinite().all()
