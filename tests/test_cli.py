@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from inpaint_cli import main
 from inpaint_models import list_models
@@ -165,15 +166,20 @@ def test_what_stops_a_run_from_outside_is_one_line(
 ) -> None:
     train = ("train", "pconv_unet", "--accelerator", "cpu", *SMALL, "--data")
 
-    def full(*arguments: Any) -> None:
-        raise OSError(28, "No space left on device")
+    for free, end in ((0, "start anew"), (2, "go on with: inpaint train --resume full-2")):
+        saved: list[int] = []
 
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save", full)
-        line = _fails(capsys, 1, *train, data, "--output", "full")
-    assert line.endswith(
-        "No space left on device; mend that, then go on with: inpaint train --resume full"
-    )
+        def save(*arguments: Any, saved: list[int] = saved, free: int = free) -> bytes:
+            if len(saved) == free:
+                raise OSError(28, "No space left on device")
+            saved.append(1)
+            return safetensors.torch.save(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "save", save)
+            full = ("saving.checkpoint=1", "--output", f"full-{free}")
+            line = _fails(capsys, 1, *train, data, *full)
+        assert line.endswith(f"No space left on device; mend that, then {end}")
     broken = draw_pictures(Path("broken"), 4)
     for path in broken.iterdir():
         path.write_bytes(b"broken")

@@ -22,6 +22,7 @@ import torch
 from inpaint_models.training.data import (
     Batch,
     InpaintingDataset,
+    Item,
     Loader,
     ResumableSampler,
     Transform,
@@ -29,7 +30,7 @@ from inpaint_models.training.data import (
     read_ahead,
 )
 from inpaint_models.training.decoding import BrokenPictureError, decode
-from inpaint_models.training.masks import MaskFolder, Rectangles
+from inpaint_models.training.masks import FixedMasks, MaskFolder, OneOf, Rectangles
 from inpaint_models.training.randomness import random_at
 from inpaint_models.training.sources import CIFAR10, ImageFolder, Split, TarShards
 from PIL import Image
@@ -611,6 +612,18 @@ def test_broken_files_are_replaced_named_once_and_counted(
     assert caplog.text.count("skipped ") == 3
     assert "(3 so far)" in caplog.text
     assert _same(epochs[0], list(_loader(ImageFolder(twenty), 1)))
+
+
+def test_a_batch_tells_only_of_what_it_has_found_itself(twenty: Path, tmp_path: Path) -> None:
+    masks = _folder(tmp_path / "masks", ["00.png", "01.png"])
+    for path in (twenty / "01.png", twenty / "06.png", masks / "01.png"):
+        path.write_bytes(b"broken")
+    source = FixedMasks(1, OneOf([MaskFolder(masks, "white=hole")]))
+    data = InpaintingDataset(ImageFolder(twenty), source, Transform(16), seed=5, broken="drop")
+    told = [set(data.__getitems__([Item(0, i, i) for i in range(j, j + 4)]).skipped)
+            for j in (0, 4, 0)]  # fmt: skip
+    assert told[0] - {str(masks / "01.png")} == {"01.png"}
+    assert told[1:] == [{"06.png"}, set()]
 
 
 def test_evaluation_leaves_broken_files_out(twenty: Path) -> None:

@@ -160,9 +160,9 @@ class Trainer:
         try:
             return self._train()
         except OSError as error:
-            raise InpaintError(
-                f"{error}; mend that, then go on with: inpaint train --resume {self.run}"
-            ) from error
+            saved = checkpoints.last_checkpoint(self.run / "checkpoints")
+            again = f"go on with: inpaint train --resume {self.run}" if saved else "start anew"
+            raise InpaintError(f"{error}; mend that, then {again}") from error
         finally:
             torch.backends.cudnn.benchmark = benchmark
 
