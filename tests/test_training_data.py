@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import multiprocessing
+import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -589,6 +592,24 @@ def test_order_and_rank_are_checked(twenty: Path, tmp_path: Path) -> None:
         len(_loader(TarShards(_shards(tmp_path))))
     with pytest.raises(IndexError, match=r"index must be in \[0, 20\), got 20"):
         _loader(images).dataset[20]
+
+
+# ---- signals
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_workers_leave_signals_to_their_parent(twenty: Path, start_method: str) -> None:
+    data = InpaintingDataset(ImageFolder(twenty), RECTANGLES, Transform(16), seed=5)
+    loader = make_loader(data, 4, workers=1, prefetch=1, start_method=start_method)
+    before = multiprocessing.active_children()
+    batches = iter(loader)
+    next(batches)
+    (worker,) = [child for child in multiprocessing.active_children() if child not in before]
+    assert worker.pid is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    assert len(list(batches)) == 4
+    assert worker.is_alive()
 
 
 # ---- broken files
