@@ -43,12 +43,15 @@ def _texts() -> dict[str, str]:
 
 
 def _commands(text: str) -> list[str]:
-    """Lines and inline code that start with the command; what explains them is cut off."""
+    """Lines and inline code that start with the command; what explains them is cut off.
+
+    Inline, a sub-command by itself is its name and no example.
+    """
     text = re.sub(r"\\\n\s*", "", text)
     lines = re.findall(
         r"^(?:# )? *(?:torchrun .* -m inpaint_cli|inpaint) (.*)$", text, re.MULTILINE
     )
-    inline = re.findall(r"`inpaint ([^`\n]+)`", text)
+    inline = re.findall(r"`inpaint (\S+ [^`\n]+)`", text)
     return [re.split(r" {3,}| #| > ", line)[0].strip() for line in lines + inline]
 
 
