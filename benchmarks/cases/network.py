@@ -208,14 +208,23 @@ class _HalfWorkload(_Workload):
 
     def _truth(self) -> Mapping[str, Truth]:
         y = super()._truth()["y"]
-        return {"y": replace(y, tolerance=max(y.tolerance, HALF_TOLERANCE), mean_square=True)}
+        truth = {"y": replace(y, tolerance=max(y.tolerance, HALF_TOLERANCE), mean_square=True)}
+        if self.plan.backends:
+            return truth  # with room for the plain network's loss, which is finite in float16 too
+        published = self._net("reference").train(self.mode == STEP)
+        published.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images, masks = self._pictures()
+        images = in_layout(images, CHANNELS_LAST)
+        own = self._in_dtype(partial(_forward, published, images, masks))
+        return oracle.beside_own(truth, own, {"y": y.value}, self.plan.torch_dtype)
 
 
 FLOAT32 = "fused, float32"
 
-# Eight bits of mantissa through fourteen layers, most with a norm: 3 to 5 % in the published
-# modules and in these. What single operators lose is held against PyTorch's own loss by the tests.
 HALF_TOLERANCE = 0.1
+"""Eight bits of mantissa through fourteen layers, most with a norm, leave 3 to 5 % in the published
+modules and in these; 12 % in one picture alone, whose deepest norms have four pixels, with some
+processors' convolutions. So twice what the published modules lose here is let pass too."""
 
 INEXACT = ((RN_NET, "reference", CHANNELS_LAST),)
 """Through eighteen of the published norms, whose batch norm is less exact in this order, the output
