@@ -1,0 +1,42 @@
+"""Command line: ``python -m benchmarks.reproduction prepare | train``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from inpaint_models.training.errors import InpaintError
+
+from .pictures import prepare
+from .training import train_all
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reproduction", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    work = argparse.ArgumentParser(add_help=False)
+    work.add_argument(
+        "--work", type=Path, required=True, help="folder for copies, runs and evaluations"
+    )
+    work.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    one = commands.add_parser("prepare", parents=[work], help="scaled copies of the photographs")
+    one.add_argument("--data", type=Path, required=True, help="the thirty photographs")
+    commands.add_parser("train", parents=[work], help="make every run, or go on with it")
+    args = parser.parse_args(words)
+    torch.set_num_threads(args.threads)
+    try:
+        if args.command == "prepare":
+            prepare(args.data, args.work)
+        else:
+            train_all(args.work)
+    except (InpaintError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, InpaintError) else 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
