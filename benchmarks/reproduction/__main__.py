@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks.reproduction prepare | train``."""
+"""Command line: ``python -m benchmarks.reproduction prepare | train | backends``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from inpaint_models.training.errors import InpaintError
 
+from .backends import compare
 from .pictures import prepare
-from .training import train_all
+from .training import train_all, write_json
 
 
 def main(words: list[str] | None = None) -> int:
@@ -25,13 +26,18 @@ def main(words: list[str] | None = None) -> int:
     one = commands.add_parser("prepare", parents=[work], help="scaled copies of the photographs")
     one.add_argument("--data", type=Path, required=True, help="the thirty photographs")
     commands.add_parser("train", parents=[work], help="make every run, or go on with it")
+    commands.add_parser(
+        "backends", parents=[work], help="train a few steps on the reference and the fused backend"
+    )
     args = parser.parse_args(words)
     torch.set_num_threads(args.threads)
     try:
         if args.command == "prepare":
             prepare(args.data, args.work)
-        else:
+        elif args.command == "train":
             train_all(args.work)
+        else:
+            write_json(args.work / "results" / "backends.json", compare(args.work))
     except (InpaintError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, InpaintError) else 2
