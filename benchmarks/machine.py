@@ -16,7 +16,10 @@ import inpaint_ops.info
 from .baselines import peers
 
 ROOT = Path(__file__).parent.parent
-GENERATED = ("benchmarks/results", "README.md", "docs/benchmarks.md", "docs/gpu-results.md")
+GENERATED = (
+    "benchmarks/results", "README.md", "docs/benchmarks.md", "docs/gpu-results.md",
+    "docs/reproduction.md",
+)  # fmt: skip
 
 
 def describe_machine(device: str) -> dict[str, Any]:

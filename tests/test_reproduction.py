@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from benchmarks.reproduction import split
+import pytest
+import torch
+from inpaint_models.training.checkpoints import load_generator
+from inpaint_models.training.recipe import Recipe
+from PIL import Image
+from training_runs import draw_pictures
+
+from benchmarks.reproduction import (
+    backends,
+    collect,
+    draw,
+    measure,
+    pictures,
+    plan,
+    split,
+    training,
+)
+from benchmarks.reproduction.__main__ import main
+from benchmarks.reproduction.collect import Results
+from benchmarks.reproduction.page import page, summary
+from benchmarks.reproduction.plan import CGAN, METHODS, PARTIAL, PC, Method, Run
+
+BASE = {
+    "l1_percent": 5.0, "l1_hole_percent": 30.0, "psnr": 20.0, "ssim": 0.5, "mse": 0.01,
+    "mse_hole": 0.05,
+}  # fmt: skip
+GOOD = {
+    "l1_percent": 1.0, "l1_hole_percent": 6.0, "psnr": 30.0, "ssim": 0.9, "mse": 0.001,
+    "mse_hole": 0.01,
+}  # fmt: skip
+
+
+# The list --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(split.MASK_SETS))
@@ -18,3 +54,215 @@ def test_the_test_photographs_are_chosen_by_the_rule_and_not_trained_on() -> Non
     assert len(names) == len(set(names)) == 30
     assert list(listed["test"]) == split.choose_tests(names)
     assert not set(listed["test"].values()) & set(listed["train"].values())
+
+
+def test_every_photograph_that_is_shown_is_a_test_photograph() -> None:
+    assert {f"{name}.jpg" for name in draw.SHOWN} <= split.load_split()["test"].keys()
+
+
+def test_other_photographs_than_the_listed_ones_are_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "mate_Dune.jpg")
+    with pytest.raises(ValueError, match="does not hold the photographs of split"):
+        pictures.prepare(tmp_path, tmp_path / "work")
+
+
+# The runs --------------------------------------------------------------------------------------
+
+
+def test_both_unets_are_trained_with_equal_settings(tmp_path: Path) -> None:
+    pc, cgan = (Run(method, 1).recipe(tmp_path) for method in (PC, CGAN))
+    for same in ("data", "masks", "image_size", "batch_size", "accumulate", "precision", "seed"):
+        assert getattr(pc, same) == getattr(cgan, same), same
+    assert pc.generator == cgan.generator
+    assert pc.optimizers.generator == cgan.optimizers.generator
+    assert {k: v for k, v in cgan.losses.items() if k != "adversarial"} == pc.losses
+    assert pc.phases["main"].schedule == cgan.phases["main"].schedule == "constant"
+    assert plan.ITERATIONS in Run(PC, 1).evaluated
+    assert (Run(PC, 1).total, Run(CGAN, 1).total) == (5250, 3000)
+
+
+def test_the_seen_masks_are_the_ones_that_the_recipes_train_with(tmp_path: Path) -> None:
+    masks = Run(PC, 0).recipe(tmp_path).masks
+    seen = split.MASK_SETS[split.SEEN]
+    assert masks.kind == "fixed"
+    assert masks.options.get("seed", 0) == seen.seed
+    assert masks.options["k"] == seen.count
+    assert masks.options["source"] == {"kind": seen.kind, "options": seen.options}
+
+
+def test_runs_are_made_seed_by_seed() -> None:
+    seeds = [run.seed for run in plan.runs()]
+    assert seeds == sorted(seeds)
+    assert {run.method for run in plan.runs()} == METHODS.keys()
+
+
+def _tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iterations: int = 4) -> Run:
+    """A run of a few iterations over drawn pictures."""
+    for part in pictures.PARTS:
+        folder = pictures.folder(tmp_path, "tiles", part)
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            draw_pictures(folder, 4)
+    tiny = Method(
+        "pconv_autoencoder", "tiles",
+        ("data.kind=folder", "generator.width=2", "batch_size=2", "data.transform.resize=36"),
+        {"main": iterations}, 2, (split.LINES,),
+    )  # fmt: skip
+    monkeypatch.setitem(METHODS, PARTIAL, tiny)
+    return Run(PARTIAL, 0)
+
+
+def _weights(work: Path, run: Run) -> dict[str, torch.Tensor]:
+    return load_generator(work / "runs" / run.name)[0].state_dict()
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _tiny(tmp_path, monkeypatch)
+    training.train_run(tmp_path, run)
+    whole = _weights(tmp_path, run)
+    saved = tmp_path / "runs" / run.name / "checkpoints"
+    shutil.rmtree(saved / training.step_name(4))
+    (saved / "last").write_text(training.step_name(2))
+    training.train_run(tmp_path, run)
+    again = _weights(tmp_path, run)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    result = training.evaluate_run(tmp_path, run)
+    assert list(result["steps"]) == ["2", "4"]
+    assert str(tmp_path) not in json.dumps(result)
+    assert len(result["steps"]["4"][split.LINES]["by_photograph"]) == 4
+
+
+def test_a_run_of_another_recipe_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.train_run(tmp_path, _tiny(tmp_path, monkeypatch))
+    with pytest.raises(ValueError, match="is of another recipe"):
+        training.train_run(tmp_path, _tiny(tmp_path, monkeypatch, iterations=6))
+
+
+def test_photographs_meet_every_hole_and_tiles_one_each() -> None:
+    names = ["a", "b", "c"]
+    holes = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    holes[1] = True
+    for tiles, count in ((False, 6), (True, 3)):
+        tests = measure.TestSet(names, torch.zeros(3, 3, 4, 4), holes, tiles)
+        met = [
+            (name, int(mask.sum() == 0))
+            for batch in tests
+            for name, mask in zip(batch.names, batch.mask, strict=True)
+        ]
+        assert len(met) == len(set(met)) == count
+
+
+def test_both_backends_train_from_equal_seeds(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "pictures")
+    recipe: Recipe = Run(CGAN, 0).recipe(tmp_path)
+    recipe.data.root = str(tmp_path / "pictures")
+    recipe.data.transform = {}
+    recipe = replace(
+        recipe, image_size=32, generator={"width": 2, "levels": 3}, precision="64-true"
+    )
+    found = backends.compare_recipe(recipe, backends.WARM_UP + 2)
+    reference, fused = (torch.tensor(losses) for losses in found["losses"].values())
+    assert reference.shape == (backends.WARM_UP + 2, len(found["names"]))
+    torch.testing.assert_close(reference, fused, rtol=1e-7, atol=0)
+    assert found["ratio"] > 0
+
+
+# The page --------------------------------------------------------------------------------------
+
+
+def _tests(values: dict[str, float], which: tuple[str, ...]) -> dict[str, Any]:
+    means = {**values, "mse_output": values["mse"]}
+    return {name: {"means": means, "by_photograph": {"a": values, "b": values}} for name in which}
+
+
+def _run(method: str, seed: int, values: dict[str, float]) -> dict[str, Any]:
+    run = Run(method, seed)
+    losses = ("valid", "hole", "tv", "mse", "mse_hole", "adversarial", "discriminator")
+    log = {"step": list(run.evaluated), **{n: [values["mse"]] * len(run.evaluated) for n in losses}}
+    steps = {str(step): _tests(values, run.tests(step)) for step in run.evaluated}
+    return {"method": method, "seed": seed, "parameters": 1, "steps": steps, "log": log}
+
+
+def _results(
+    seeds: int = 3, baseline: dict[str, float] = BASE, **good: dict[str, float]
+) -> Results:
+    """Made-up results: every method is `BASE`, but for those given."""
+    case = {
+        "names": ["hole"],
+        "seconds": {"reference": [0.2, 0.3, 0.4], "cpu": [0.1, 0.1, 0.1]},
+        "ratio": 3.0,
+        "difference": [1e-7] * 12,
+    }
+    stored: dict[str, Any] = {
+        "format": collect.FORMAT,
+        "date": "2026-01-02T03:04:05+00:00",
+        "machine": {"cpu": "Some CPU"},
+        "versions": {"torch": "2.13.0"},
+        "commits": [{"hash": "0123456789abcdef", "dirty": False}],
+        "planned_seeds": 3,
+        "baselines": {
+            test: {name: {"means": baseline} for name in ("mean colour", "Telea", "Navier-Stokes")}
+            for test in split.MASK_SETS
+        },
+        "backends": {
+            m: dict.fromkeys(("float32", "float64", "width 64"), case) for m in (PC, CGAN)
+        },
+        "runs": [
+            _run(method, seed, good.get(method, BASE))
+            for method in METHODS
+            for seed in range(seeds)
+        ],
+    }
+    return Results(stored)
+
+
+def test_a_baseline_that_is_better_is_said_first() -> None:
+    first = summary(_results(baseline=GOOD))[0]
+    assert "Telea is better than every network trained here in L1 (%), PSNR (dB), SSIM" in first
+    first = summary(_results(pc=GOOD, cgan=GOOD))[0]
+    assert "Telea is better than every network trained here in no metric" in first
+
+
+def test_an_ordering_holds_or_does_not_as_the_numbers_say() -> None:
+    equal = "at equal iterations CGAN+PC+RN is better than PC"
+    lines = summary(_results(cgan=GOOD))
+    assert any(equal in line and "holds in L1 (%), PSNR (dB), SSIM" in line for line in lines)
+    lines = summary(_results(pc=GOOD))
+    assert any(equal in line and "does not hold, neither" in line for line in lines)
+    mixed = {**BASE, "psnr": 30.0}
+    lines = summary(_results(cgan=mixed))
+    assert any(
+        equal in line and "holds in PSNR (dB); does not in L1 (%), SSIM" in line for line in lines
+    )
+
+
+def test_the_page_counts_the_seeds_that_agree() -> None:
+    results = _results(cgan=GOOD)
+    worse = {**BASE, "l1_percent": 6.0}
+    results.stored["runs"] = [
+        _run(CGAN, 2, worse) if (run["method"], run["seed"]) == (CGAN, 2) else run
+        for run in results.stored["runs"]
+    ]
+    assert "holds: 2 of 3 seeds, 2 of 2 photographs" in page(results)
+
+
+def test_the_page_says_what_is_not_finished() -> None:
+    assert "All 3 seeds of every run are finished" in page(_results())
+    results = _results(seeds=1)
+    assert "Finished so far, of 3 seeds: PC 1, CGAN+PC+RN 1" in page(results)
+    results.stored["runs"] = [run for run in results.stored["runs"] if run["method"] != CGAN]
+    assert "Not finished yet." in page(results)
+
+
+def test_curves_are_drawn_from_the_stored_numbers(tmp_path: Path) -> None:
+    draw.curves(_results(), tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.size == (1040, 600)
+
+
+def test_the_page_is_what_the_stored_results_say() -> None:
+    assert main(["report", "--check"]) == 0

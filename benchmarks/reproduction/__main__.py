@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks.reproduction prepare | train | backends``."""
+"""Command line: ``python -m benchmarks.reproduction prepare | train | backends | report``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 import torch
 from inpaint_models.training.errors import InpaintError
 
+from . import draw
 from .backends import compare
+from .collect import collect, load, store
+from .page import PAGE, page
 from .pictures import prepare
 from .training import train_all, write_json
 
@@ -29,7 +32,12 @@ def main(words: list[str] | None = None) -> int:
     commands.add_parser(
         "backends", parents=[work], help="train a few steps on the reference and the fused backend"
     )
+    report = commands.add_parser("report", help="write docs/reproduction.md")
+    report.add_argument("--work", type=Path, help="collect and draw what is finished there first")
+    report.add_argument("--check", action="store_true", help="exit 1 if page and JSON disagree")
     args = parser.parse_args(words)
+    if args.command == "report":
+        return _report(args.work, check=args.check)
     torch.set_num_threads(args.threads)
     try:
         if args.command == "prepare":
@@ -41,6 +49,23 @@ def main(words: list[str] | None = None) -> int:
     except (InpaintError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, InpaintError) else 2
+    return 0
+
+
+def _report(work: Path | None, *, check: bool) -> int:
+    """Write the page; with `check` compare it only."""
+    if work is not None:
+        store(collect(work))
+        draw.sheets(work)
+    results = load()
+    if work is not None:
+        draw.curves(results)
+    text = page(results)
+    if not check:
+        PAGE.write_text(text, "utf-8")
+    elif not PAGE.exists() or PAGE.read_text("utf-8") != text:
+        print(f"{PAGE.name} disagrees: python -m benchmarks.reproduction report", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -101,4 +101,4 @@ def _means(found: evaluate.Evaluation, method: str) -> dict[str, Any]:
 def _photograph(name: str) -> str:
     """The photograph of a picture: tiles have a number after it."""
     stem, _, number = name.rpartition("-")
-    return stem if number.isdigit() else name
+    return stem if stem and number.isdigit() else name

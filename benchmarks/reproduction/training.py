@@ -15,6 +15,7 @@ from inpaint_models.training.logs import read_log
 from inpaint_models.training.loop import resume, train
 from inpaint_models.training.recipe import dump_recipe
 
+from ..machine import describe_commit
 from . import measure, split
 from .plan import Run, runs
 
@@ -23,6 +24,7 @@ CPU = "cpu"
 
 def train_all(work: Path) -> None:
     """Whatever has not been trained and evaluated yet, in the order of the plan."""
+    note_commit(work)
     baselines = work / "results" / "baselines.json"
     if not baselines.exists():
         found = {
@@ -37,6 +39,15 @@ def train_all(work: Path) -> None:
         print(f"{run.name}: training", file=sys.stderr, flush=True)
         train_run(work, run)
         write_json(result, evaluate_run(work, run))
+
+
+def note_commit(work: Path) -> None:
+    """Add the commit of this checkout to those that have trained below `work`."""
+    path = work / "results" / "commits.json"
+    commits = read_json(path) if path.exists() else []
+    now = describe_commit()
+    if now not in commits:
+        write_json(path, [*commits, now])
 
 
 def result_path(work: Path, run: Run) -> Path:
@@ -85,6 +96,11 @@ def evaluate_run(work: Path, run: Run) -> dict[str, Any]:
 def step_name(step: int) -> str:
     """Of a checkpoint's folder."""
     return f"step-{step:08d}"
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file."""
+    return json.loads(path.read_text("utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:

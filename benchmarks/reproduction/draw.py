@@ -1,0 +1,182 @@
+"""The pictures of the page: curves from the stored JSON, sheets from the trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from inpaint_models.composite import composite
+from inpaint_models.training.baselines import Fill, telea
+from inpaint_models.training.checkpoints import load_generator
+from inpaint_models.training.evaluate import Batch, predict, visible
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from . import split
+from .collect import FOLDER, Results
+from .measure import TestSet, load_tests
+from .plan import (
+    CGAN,
+    GLCIC,
+    GLCIC_PHASES,
+    HOLE,
+    HOLE_HIGH,
+    ITERATIONS,
+    MORE_ITERATIONS,
+    PARTIAL,
+    PC,
+    VANILLA,
+    WHOLE,
+    WHOLE_HIGH,
+    Run,
+)
+from .training import step_name
+
+CURVES, UNETS, GLCICS = FOLDER / "curves.png", FOLDER / "unets.jpg", FOLDER / "glcic.jpg"
+SHOWN = {
+    "lomiri_Picture_0B_by_freespace": ("Picture 0B", 'Trevor "Freespace"'),
+    "lomiri_friends_by_Aitzol_Berasategi": ("Friends", "Aitzol Berasategi"),
+    "lomiri_sunset_by_Aitzol_Berasategi": ("Sunset", "Aitzol Berasategi"),
+}
+"""Title and author of the test photographs whose licence, CC-BY-4.0, allows to show them here."""
+LABELS = {
+    PC: "PC",
+    CGAN: "CGAN+PC+RN",
+    VANILLA: "vanilla (blind)",
+    PARTIAL: "partial convolution",
+    WHOLE: "whole picture, 4e-4",
+    HOLE: "hole only, 4e-4",
+    WHOLE_HIGH: "whole picture, 4e-2",
+    HOLE_HIGH: "hole only, 4e-2",
+}
+COLOURS = {
+    PC: "#e76f51",
+    CGAN: "#1d7874",
+    VANILLA: "#e76f51",
+    PARTIAL: "#1d7874",
+    WHOLE: "#1d7874",
+    HOLE: "#e76f51",
+    WHOLE_HIGH: "#8ecae6",
+    HOLE_HIGH: "#9d0208",
+}
+SETTLED = {"discriminator": 0.57, "adversarial": 0.43}
+"""Where the losses of paper 000's discriminator and generator settle, by its figures."""
+PAPER, INK, GREY = (251, 250, 247), (38, 70, 83), 0.5
+GAP, LINE = 6, 16
+QUALITY = 88
+
+Points = tuple[Sequence[float], Sequence[float]]
+
+
+def curves(results: Results, path: Path = CURVES) -> None:
+    """Six panels of losses and of errors on the test set; a line for each seed."""
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 3).ravel()
+    _panel(axes[0], results, (PC, CGAN), partial(_logged, loss="hole"))
+    axes[0].set(title="U-Nets: L1 of the hole, training", yscale="log")
+    _panel(axes[1], results, (PC, CGAN), partial(_tested, test=split.SEEN, metric="psnr"))
+    for name, dashes in (("Telea", "--"), ("Navier-Stokes", ":")):
+        level = results.baseline(split.SEEN, name, "psnr")
+        axes[1].axhline(level, color="grey", linestyle=dashes, label=name)
+    axes[1].set(title="U-Nets: PSNR of the test set, dB")
+    for name, level in SETTLED.items():
+        _panel(axes[2], results, (CGAN,), partial(_logged, loss=name), name)
+        axes[2].axhline(level, color="grey", linestyle="--" if name == "discriminator" else ":")
+    axes[2].set(title="CGAN's losses; grey: where the paper's settle")
+    _panel(axes[3], results, (VANILLA, PARTIAL), partial(_logged, loss="mse"))
+    axes[3].set(title="Autoencoders: MSE, training", yscale="log")
+    for axis, metric, what in ((axes[4], "mse_hole", "the hole"), (axes[5], "mse_output", "all")):
+        _panel(axis, results, GLCIC, partial(_tested, test=split.SQUARES, metric=metric))
+        axis.set(title=f"GLCIC: MSE of {what}, test set", yscale="log")
+        for end in list(accumulate(GLCIC_PHASES.values()))[:-1]:
+            axis.axvline(end, color="grey", linewidth=0.8)
+    for axis in axes:
+        axis.set_xlabel("iterations")
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+
+
+def _panel(
+    axis: Any,
+    results: Results,
+    methods: Sequence[str],
+    points: Callable[[dict[str, Any]], Points],
+    label: str | None = None,
+) -> None:
+    for method in methods:
+        for i, run in enumerate(results.of(method)):
+            shown = (label or LABELS[method]) if i == 0 else None
+            colour = "#457b9d" if label == "adversarial" else COLOURS[method]
+            axis.plot(*points(run), color=colour, label=shown, linewidth=1, alpha=0.8)
+
+
+def _logged(run: dict[str, Any], loss: str) -> Points:
+    return run["log"]["step"], run["log"][loss]
+
+
+def _tested(run: dict[str, Any], test: str, metric: str) -> Points:
+    steps = run["steps"]
+    return [int(step) for step in steps], [tests[test]["means"][metric] for tests in steps.values()]
+
+
+def sheets(work: Path) -> None:
+    """What the networks of seed 0 make of three test photographs."""
+    columns: dict[str, Fill] = {
+        "Telea": telea,
+        f"PC, {ITERATIONS} iterations": _network(work, PC, ITERATIONS),
+        f"PC, {MORE_ITERATIONS} iterations": _network(work, PC, MORE_ITERATIONS),
+        f"CGAN+PC+RN, {ITERATIONS} iterations": _network(work, CGAN, ITERATIONS),
+    }
+    _sheet(load_tests(work, split.SEEN), columns, UNETS, filled=True)
+    total = sum(GLCIC_PHASES.values())
+    networks = {LABELS[method]: _network(work, method, total) for method in GLCIC}
+    _sheet(load_tests(work, split.SQUARES), networks, GLCICS, filled=False)
+
+
+def _network(work: Path, method: str, step: int) -> Fill:
+    run = Run(method, 0)
+    net, _ = load_generator(work / "runs" / run.name / "checkpoints" / step_name(step))
+    return net
+
+
+def _sheet(tests: TestSet, columns: Mapping[str, Fill], path: Path, *, filled: bool) -> None:
+    """A line for each photograph that may be shown: input, outputs or composites, truth."""
+    lines = []
+    for i, name in enumerate(SHOWN):
+        at = tests.names.index(name)
+        mask = (~tests.holes[i][None]).float()
+        batch = Batch([name], tests.images[at : at + 1], mask)
+        outputs = {title: predict(fill, batch) for title, fill in columns.items()}
+        if filled:
+            outputs = {
+                title: composite(output, *visible(batch)) for title, output in outputs.items()
+            }
+        seen = torch.where(mask != 0, batch.image, GREY)
+        lines.append({"input": seen, **outputs, "truth": batch.image})
+    side = tests.images.shape[-1]
+    step = max(side, 150) + GAP
+    size = (GAP + step * len(lines[0]), GAP + LINE + len(lines) * (side + GAP))
+    sheet = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for x, title in enumerate(lines[0]):
+        pen.text((GAP + x * step, GAP), title, fill=INK)
+        for y, line in enumerate(lines):
+            place = (GAP + x * step, GAP + LINE + y * (side + GAP))
+            sheet.paste(_picture(line[title]), place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, quality=QUALITY)
+
+
+def _picture(image: Tensor) -> Image.Image:
+    pixels = image[0].clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0)
+    return Image.fromarray(pixels.contiguous().numpy())
