@@ -196,6 +196,7 @@ def _results(
         "seconds": {"reference": [0.2, 0.3, 0.4], "cpu": [0.1, 0.1, 0.1]},
         "ratio": 3.0,
         "difference": [1e-7] * 12,
+        "rounding": [1e-7] * 12,
     }
     stored: dict[str, Any] = {
         "format": collect.FORMAT,
@@ -247,7 +248,7 @@ def test_the_page_counts_the_seeds_that_agree() -> None:
         _run(CGAN, 2, worse) if (run["method"], run["seed"]) == (CGAN, 2) else run
         for run in results.stored["runs"]
     ]
-    assert "holds: 2 of 3 seeds, 2 of 2 photographs" in page(results)
+    assert "holds, 2/3 seeds, 2/2 photographs" in page(results)
 
 
 def test_the_page_says_what_is_not_finished() -> None:

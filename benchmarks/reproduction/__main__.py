@@ -56,9 +56,9 @@ def _report(work: Path | None, *, check: bool) -> int:
     """Write the page; with `check` compare it only."""
     if work is not None:
         store(collect(work))
-        draw.sheets(work)
     results = load()
     if work is not None:
+        draw.sheets(work, results)
         draw.curves(results)
     text = page(results)
     if not check:

@@ -72,7 +72,7 @@ def compare(work: Path) -> dict[str, Any]:
     for method in (PC, CGAN):
         recipe = Run(method, 0).recipe(work)
         found[method] = {
-            "float32": compare_recipe(recipe, STEPS),
+            "float32": compare_recipe(recipe, STEPS) | {"rounding": rounding(recipe, STEPS)},
             "float64": compare_recipe(replace(recipe, precision="64-true"), STEPS),
             f"width {WIDE}": compare_recipe(_widened(recipe), WIDE_STEPS),
         }
@@ -102,6 +102,30 @@ def compare_recipe(recipe: Recipe, steps: int) -> dict[str, Any]:
         },
         "ratio": statistics.median(a / b for a, b in zip(reference, fused, strict=True)),
     }
+
+
+def rounding(recipe: Recipe, steps: int) -> list[float]:
+    """What a rounding alone does: two runs on the reference backend, weights one rounding apart.
+
+    Returns:
+        The largest relative difference of any loss, by step.
+    """
+    with TemporaryDirectory() as folder:
+        sides = [_Side(recipe, Path(folder) / name, REFERENCE) for name in ("first", "second")]
+        with torch.no_grad():
+            for weight in sides[1].trainer.networks["generator"].parameters():
+                weight.copy_(weight.nextafter(torch.full_like(weight, torch.inf)))
+        for side in sides:
+            for _ in range(steps):
+                side.step()
+    return difference(*(side.losses for side in sides))
+
+
+def difference(a: list[list[float]], b: list[list[float]]) -> list[float]:
+    """The largest relative difference of any loss, by step."""
+    first, second = (torch.tensor(losses, dtype=torch.float64) for losses in (a, b))
+    found: list[float] = ((first - second).abs() / first.abs()).amax(1).tolist()
+    return found
 
 
 def _widened(recipe: Recipe) -> Recipe:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .. import machine
+from .backends import difference
 from .plan import METHODS, SEEDS, Run, runs
 from .training import read_json, result_path
 
@@ -75,8 +74,7 @@ def _differences(found: dict[str, Any]) -> dict[str, Any]:
     """The comparison of the backends, with the largest relative difference of any loss by step."""
     for cases in found.values():
         for case in cases.values():
-            a, b = (torch.tensor(losses, dtype=torch.float64) for losses in case["losses"].values())
-            case["difference"] = ((a - b).abs() / a.abs()).amax(1).tolist()
+            case["difference"] = difference(*case["losses"].values())
     return found
 
 

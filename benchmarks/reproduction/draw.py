@@ -129,8 +129,17 @@ def _tested(run: dict[str, Any], test: str, metric: str) -> Points:
     return [int(step) for step in steps], [tests[test]["means"][metric] for tests in steps.values()]
 
 
-def sheets(work: Path) -> None:
-    """What the networks of seed 0 make of three test photographs."""
+def sheets(work: Path, results: Results) -> None:
+    """What the networks of seed 0 make of three test photographs, if they are trained."""
+    if all(0 in results.seeds(method) for method in (PC, CGAN)):
+        _unet_sheet(work)
+    if all(0 in results.seeds(method) for method in GLCIC):
+        total = sum(GLCIC_PHASES.values())
+        networks = {LABELS[method]: _network(work, method, total) for method in GLCIC}
+        _sheet(load_tests(work, split.SQUARES), networks, GLCICS, filled=False)
+
+
+def _unet_sheet(work: Path) -> None:
     columns: dict[str, Fill] = {
         "Telea": telea,
         f"PC, {ITERATIONS} iterations": _network(work, PC, ITERATIONS),
@@ -138,9 +147,6 @@ def sheets(work: Path) -> None:
         f"CGAN+PC+RN, {ITERATIONS} iterations": _network(work, CGAN, ITERATIONS),
     }
     _sheet(load_tests(work, split.SEEN), columns, UNETS, filled=True)
-    total = sum(GLCIC_PHASES.values())
-    networks = {LABELS[method]: _network(work, method, total) for method in GLCIC}
-    _sheet(load_tests(work, split.SQUARES), networks, GLCICS, filled=False)
 
 
 def _network(work: Path, method: str, step: int) -> Fill:
