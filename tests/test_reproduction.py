@@ -203,7 +203,7 @@ def _results(
         "date": "2026-01-02T03:04:05+00:00",
         "machine": {"cpu": "Some CPU"},
         "versions": {"torch": "2.13.0"},
-        "commits": [{"hash": "0123456789abcdef", "dirty": False}],
+        "commits": [{"hash": "0123456789abcdef", "dirty": False, "threads": 1}],
         "planned_seeds": 3,
         "baselines": {
             test: {name: {"means": baseline} for name in ("mean colour", "Telea", "Navier-Stokes")}

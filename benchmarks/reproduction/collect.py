@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def collect(work: Path) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine.describe_machine("cpu"),
+        "machine": _without(machine.describe_machine("cpu"), "threads"),
         "versions": machine.describe_versions(),
         "commits": read_json(results / "commits.json"),
         "planned_seeds": len(SEEDS),
@@ -43,6 +44,8 @@ def collect(work: Path) -> dict[str, Any]:
 def _run(work: Path, run: Run) -> dict[str, Any]:
     """A run's result, its log as columns."""
     found = read_json(result_path(work, run))
+    if run.seed != SEEDS[0]:
+        del found["recipe"]  # it differs in the seed
     log = found.pop("log")
     names = [name for name in log[0] if name not in ("epoch", "waiting", "outside")]
     found["log"] = {
@@ -55,6 +58,10 @@ def _run(work: Path, run: Run) -> dict[str, Any]:
             if step != last and METHODS[run.method].every < 500:
                 del test["by_photograph"]
     return {name: value if name == "recipe" else _rounded(value) for name, value in found.items()}
+
+
+def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
 
 
 def _number(text: str) -> float | None:
@@ -73,8 +80,10 @@ def _rounded(value: Any) -> Any:
 def _differences(found: dict[str, Any]) -> dict[str, Any]:
     """The comparison of the backends, with the largest relative difference of any loss by step."""
     for cases in found.values():
-        for case in cases.values():
+        for name, case in cases.items():
             case["difference"] = difference(*case["losses"].values())
+            if name != "float32":
+                del case["losses"]
     return found
 
 
@@ -112,9 +121,11 @@ class Results:
 
 
 def store(found: dict[str, Any]) -> None:
-    """Write the JSON of the page, numbers in one line each list."""
+    """Write the JSON of the page; a list of numbers is one line."""
+    text = json.dumps(found, indent=1)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match[0].split()), text)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    STORED.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    STORED.write_text(text + "\n", "utf-8")
 
 
 def load() -> Results:

@@ -80,7 +80,7 @@ def curves(results: Results, path: Path = CURVES) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3).ravel()
     _panel(axes[0], results, (PC, CGAN), partial(_logged, loss="hole"))
-    axes[0].set(title="U-Nets: L1 of the hole, training", yscale="log")
+    axes[0].set(title="U-Nets: loss of the hole, training", yscale="log")
     _panel(axes[1], results, (PC, CGAN), partial(_tested, test=split.SEEN, metric="psnr"))
     for name, dashes in (("Telea", "--"), ("Navier-Stokes", ":")):
         level = results.baseline(split.SEEN, name, "psnr")

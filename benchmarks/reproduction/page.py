@@ -75,7 +75,8 @@ def _seeds(results: Results) -> str:
     if min(done.values()) == planned:
         return f"All {planned} seeds of every run are finished."
     return "Finished so far, of " + f"{planned} seeds: " + ", ".join(
-        f"{LABELS[method]} {count}" for method, count in done.items()
+        f"{f'GLCIC ({LABELS[method]})' if method in GLCIC else LABELS[method]} {count}"
+        for method, count in done.items()
     ) + "."  # fmt: skip
 
 
@@ -85,8 +86,10 @@ def _where(results: Results) -> str:
         f"{commit['hash'][:10]}{' with local changes' if commit['dirty'] else ''}"
         for commit in stored["commits"]
     )
+    most = max(commit["threads"] for commit in stored["commits"])
+    threads = "one thread" if most == 1 else f"{most} threads"
     return (
-        f"On {stored['machine']['cpu']}, one thread, torch {stored['versions']['torch']}, "
+        f"On {stored['machine']['cpu']}, {threads}, torch {stored['versions']['torch']}, "
         f"{stored['date'][:10]}, at commit {commits}. Everything: "
         f"[`{STORED.name}`](../benchmarks/results/{FOLDER.name}/{STORED.name})."
     )
@@ -209,7 +212,7 @@ def _setting(results: Results) -> str:
         "side of 384 pixels for the U-Nets (random crops of 256 x 256), 192 for GLCIC (128 x 128); "
         "the autoencoders see 32 x 32 crops of overlapping tiles of copies of 128 pixels. Tests "
         "are on the centres, never mirrored.\n\n"
-        "What differs from the papers, because this ran on one thread of a CPU:\n\n"
+        "What differs from the papers, because this ran on a CPU:\n\n"
         f"- Width: {WIDTH} channels in the first layer of the U-Nets, of GLCIC and of the "
         f"discriminators, where 64 are published; {AUTOENCODER_WIDTH} in that of the autoencoders, "
         "where 32 are.\n"
@@ -301,7 +304,7 @@ def _losses(results: Results) -> str:
         f"Over the last {TAIL * 50} of {ITERATIONS:,} iterations the discriminator's loss is "
         f"{settled['discriminator']} (paper: near {draw.SETTLED['discriminator']}), the "
         f"generator's adversarial one {settled['adversarial']} (paper: near "
-        f"{draw.SETTLED['adversarial']}). The L1 of the hole in training is "
+        f"{draw.SETTLED['adversarial']}). The loss of the hole in training is "
         f"{_spread(hole[CGAN], 4)} for CGAN+PC+RN and {_spread(hole[PC], 4)} for PC: that the "
         f"proposal's loss is the lower one {'holds' if lower else 'does not hold'} here."
     )
@@ -503,12 +506,16 @@ def _glcic_line(results: Results) -> str:
 
 def _backend_line(results: Results) -> str:
     found = results.stored["backends"]
-    times = ", ".join(
-        f"{LABELS[method]} {found[method]['float32']['ratio']:.2f} times" for method in found
-    )
+    texts = []
+    for method, cases in found.items():
+        case = cases["float32"]
+        before, after = (1000 * quartiles[1] for quartiles in case["seconds"].values())
+        texts.append(
+            f"{LABELS[method]} {case['ratio']:.2f} times ({before:.0f} to {after:.0f} ms a step)"
+        )
     return (
-        "The fused operators make the training step shorter on this machine: "
-        f"{times}, at the width of these runs, one thread; the losses differ as two runs do that "
+        "The fused operators make training faster: "
+        f"{', '.join(texts)}, at the width of these runs, one thread; the losses differ as two runs do that "
         "are a rounding apart (below)."
     )
 

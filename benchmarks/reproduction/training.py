@@ -42,10 +42,10 @@ def train_all(work: Path) -> None:
 
 
 def note_commit(work: Path) -> None:
-    """Add the commit of this checkout to those that have trained below `work`."""
+    """Add the commit of this checkout, and the threads, to those that have trained below `work`."""
     path = work / "results" / "commits.json"
     commits = read_json(path) if path.exists() else []
-    now = describe_commit()
+    now = {**describe_commit(), "threads": torch.get_num_threads()}
     if now not in commits:
         write_json(path, [*commits, now])
 
@@ -89,7 +89,6 @@ def evaluate_run(work: Path, run: Run) -> dict[str, Any]:
         "recipe": (folder / "recipe.yaml").read_text("utf-8").replace(f"{work}{os.sep}", ""),
         "steps": steps,
         "log": read_log(folder / "log.csv"),
-        "torch": torch.__version__,
     }
 
 
