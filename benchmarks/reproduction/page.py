@@ -515,8 +515,8 @@ def _backend_line(results: Results) -> str:
         )
     return (
         "The fused operators make training faster: "
-        f"{', '.join(texts)}, at the width of these runs, one thread; the losses differ as two runs do that "
-        "are a rounding apart (below)."
+        f"{', '.join(texts)}, at the width of these runs, one thread; the losses differ as two "
+        "runs do that are a rounding apart (below)."
     )
 
 
