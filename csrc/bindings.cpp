@@ -196,6 +196,24 @@ PYBIND11_MODULE(_core, m) {
                      f = view(rstd), g = view(grad_x), h = view(grad_weight), i = view(grad_bias);
     run([&] { return region_norm_backward(pool, a, b, c, d, e, f, instance, g, h, i); });
   });
+  m.def("block_norm_forward", [](H x, H ratio, H new_mask, double slope, H mask, H weight, H bias,
+                                 double eps, bool scale_eps, bool fixed, H y, H mean, H rstd) {
+    const TensorView a = view(x), b = view(ratio), c = view(new_mask), d = view(mask),
+                     e = view(weight), f = view(bias), g = view(y), h = view(mean), i = view(rstd);
+    run([&] {
+      return block_norm_forward(pool, a, {b, c, slope}, d, e, f, eps, scale_eps, fixed, g, h, i);
+    });
+  });
+  m.def("block_norm_backward", [](H grad, H x, H ratio, H new_mask, double slope, H mask, H weight,
+                                  H bias, H mean, H rstd, bool fixed, H grad_x, H grad_weight,
+                                  H grad_bias) {
+    const TensorView a = view(grad), b = view(x), c = view(ratio), d = view(new_mask),
+                     e = view(mask), f = view(weight), g = view(bias), h = view(mean),
+                     i = view(rstd), j = view(grad_x), k = view(grad_weight), l = view(grad_bias);
+    run([&] {
+      return block_norm_backward(pool, a, b, {c, d, slope}, e, f, g, h, i, fixed, j, k, l);
+    });
+  });
   m.def("channel_pool", [](H x, H pooled, H argmax) {
     const TensorView a = view(x), b = view(pooled), c = view(argmax);
     run([&] { return channel_pool(pool, a, b, c); });
@@ -205,6 +223,14 @@ PYBIND11_MODULE(_core, m) {
     const Pair p = pair(padding), d = pair(dilation);
     run([&] { return narrow_conv(pool, a, b, p.values, d.values, c); });
   });
+  m.def("upsampled_weight_forward", [](H weight, H transposed, H beside) {
+    const TensorView a = view(weight), b = view(transposed), c = view(beside);
+    run([&] { return upsampled_weight_forward(pool, a, b, c); });
+  });
+  m.def("upsampled_weight_backward", [](H grad_transposed, H grad_beside, H grad_weight) {
+    const TensorView a = view(grad_transposed), b = view(grad_beside), c = view(grad_weight);
+    run([&] { return upsampled_weight_backward(pool, a, b, c); });
+  });
   m.def("plane_conv", [](H x, H weight, H bias, H out) {
     const TensorView a = view(x), b = view(weight), c = view(bias), d = view(out);
     run([&] { return plane_conv(pool, a, b, c, d); });
@@ -213,23 +239,32 @@ PYBIND11_MODULE(_core, m) {
     const TensorView a = view(grad), b = view(x), c = view(grad_weight);
     run([&] { return plane_conv_backward_weight(pool, a, b, c); });
   });
-  m.def("attention_region_norm_forward", [](H x, H mask, H maps, double eps, H y, H mean, H rstd) {
-    const TensorView a = view(x), b = view(mask), c = view(maps), d = view(y), e = view(mean),
-                     f = view(rstd);
-    run([&] { return attention_region_norm_forward(pool, a, b, c, eps, d, e, f); });
+  m.def("attention_region_norm_forward", [](H x, H ratio, H new_mask, double slope, H mask, H maps,
+                                            double eps, H y, H mean, H rstd) {
+    const TensorView a = view(x), b = view(ratio), c = view(new_mask), d = view(mask),
+                     e = view(maps), f = view(y), g = view(mean), h = view(rstd);
+    run([&] { return attention_region_norm_forward(pool, a, {b, c, slope}, d, e, eps, f, g, h); });
   });
   m.def("attention_region_norm_backward_maps",
-        [](H grad, H x, H mask, H maps, H mean, H rstd, H grad_maps, H sums) {
-          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps),
-                           e = view(mean), f = view(rstd), g = view(grad_maps), h = view(sums);
-          run([&] { return attention_region_norm_backward_maps(pool, a, b, c, d, e, f, g, h); });
+        [](H grad, H x, H ratio, H new_mask, double slope, H mask, H maps, H mean, H rstd,
+           H grad_maps, H sums) {
+          const TensorView a = view(grad), b = view(x), c = view(ratio), d = view(new_mask),
+                           e = view(mask), f = view(maps), g = view(mean), h = view(rstd),
+                           i = view(grad_maps), j = view(sums);
+          run([&] {
+            return attention_region_norm_backward_maps(pool, a, b, {c, d, slope}, e, f, g, h, i, j);
+          });
         });
-  m.def("attention_region_norm_backward_input", [](H grad, H x, H mask, H maps, H mean, H rstd,
-                                                   H sums, H grad_pooled, H argmax, H grad_x) {
-    const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps), e = view(mean),
-                     f = view(rstd), g = view(sums), h = view(grad_pooled), i = view(argmax),
-                     j = view(grad_x);
-    run([&] { return attention_region_norm_backward_input(pool, a, b, c, d, e, f, g, h, i, j); });
+  m.def("attention_region_norm_backward_input", [](H grad, H x, H ratio, H new_mask, double slope,
+                                                   H mask, H maps, H mean, H rstd, H sums,
+                                                   H grad_pooled, H argmax, H grad_x) {
+    const TensorView a = view(grad), b = view(x), c = view(ratio), d = view(new_mask),
+                     e = view(mask), f = view(maps), g = view(mean), h = view(rstd), i = view(sums),
+                     j = view(grad_pooled), k = view(argmax), l = view(grad_x);
+    run([&] {
+      return attention_region_norm_backward_input(pool, a, b, {c, d, slope}, e, f, g, h, i, j, k,
+                                                  l);
+    });
   });
   m.def("cuda_mask_update", [](int32_t device, uintptr_t stream, H mask, H channels, H kernel,
                                H stride, H padding, H dilation, double eps, H new_mask, H ratio) {

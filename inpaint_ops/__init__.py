@@ -17,8 +17,10 @@ from .nn import (
     PartialConv1d,
     PartialConv2d,
     PartialConv3d,
+    PartialConvBlock,
     RegionNorm2d,
     UpsampledPartialConv2d,
+    UpsampledPartialConvBlock,
     convert_sync_norms,
 )
 from .upsampling import partial_conv2d_upsampled
@@ -32,8 +34,10 @@ __all__ = [
     "PartialConv1d",
     "PartialConv2d",
     "PartialConv3d",
+    "PartialConvBlock",
     "RegionNorm2d",
     "UpsampledPartialConv2d",
+    "UpsampledPartialConvBlock",
     "available_backends",
     "convert_sync_norms",
     "partial_conv1d",

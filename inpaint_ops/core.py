@@ -30,14 +30,24 @@ OP_TABLE: dict[str, str] = {
     "partial_conv_epilogue_backward": "grad,ratio,new_mask,grad_raw,grad_bias",
     "region_norm_forward": "x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd",
     "region_norm_backward": ("grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias"),
+    "block_norm_forward": (
+        "x,ratio,new_mask,slope,mask,weight,bias,eps,scale_eps,fixed,y,mean,rstd"
+    ),
+    "block_norm_backward": (
+        "grad,x,ratio,new_mask,slope,mask,weight,bias,mean,rstd,fixed,grad_x,grad_weight,grad_bias"
+    ),
     "channel_pool": "x,pooled,argmax",
     "narrow_conv": "x,weight,padding,dilation,out",
+    "upsampled_weight_forward": "weight,transposed,beside",
+    "upsampled_weight_backward": "grad_transposed,grad_beside,grad_weight",
     "plane_conv": "x,weight,bias,out",
     "plane_conv_backward_weight": "grad,x,grad_weight",
-    "attention_region_norm_forward": "x,mask,maps,eps,y,mean,rstd",
-    "attention_region_norm_backward_maps": "grad,x,mask,maps,mean,rstd,grad_maps,sums",
+    "attention_region_norm_forward": "x,ratio,new_mask,slope,mask,maps,eps,y,mean,rstd",
+    "attention_region_norm_backward_maps": (
+        "grad,x,ratio,new_mask,slope,mask,maps,mean,rstd,grad_maps,sums"
+    ),
     "attention_region_norm_backward_input": (
-        "grad,x,mask,maps,mean,rstd,sums,grad_pooled,argmax,grad_x"
+        "grad,x,ratio,new_mask,slope,mask,maps,mean,rstd,sums,grad_pooled,argmax,grad_x"
     ),
     "cuda_mask_update": (
         "device,stream,mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,ratio"

@@ -49,6 +49,7 @@ def _partial_conv_nd(
     eps: float,
     padding_mode: str,
     mask_padding_mode: str | Sequence[str],
+    masked_input: bool,
 ) -> tuple[Tensor, Mask]:
     check_x(x, axes)
     check_parameters(weight, bias)
@@ -65,7 +66,7 @@ def _partial_conv_nd(
     )
     batch = x.shape[0]
     x, planes, masked_input, conv_padding, mask_padding = pad(
-        x, form, before, extra, padding_mode, wrapped
+        x, form, before, extra, padding_mode, wrapped, masked_input
     )
     geometry = _partial_conv.Geometry(
         form.channels, strides, conv_padding, mask_padding, dilations, groups, form.multi_channel,
@@ -109,6 +110,7 @@ def partial_conv2d(
     eps: float = 1e-8,
     padding_mode: str = "zeros",
     mask_padding_mode: str | Sequence[str] = "zeros",
+    masked_input: bool = False,
 ) -> tuple[Tensor, Mask]:
     """Partial convolution and the updated mask (Liu et al. 2018, equations 1 and 2).
 
@@ -137,6 +139,8 @@ def partial_conv2d(
         padding_mode: "zeros", "reflect", "replicate" or "circular", for the feature.
         mask_padding_mode: "zeros", or "circular" for data that wraps, such as longitude: feature
             and mask both continue at the other end. One for all axes, or one for each.
+        masked_input: x has been multiplied by the mask already, as the output of a
+            :class:`PartialConvBlock` has; no gradient is masked either.
 
     Returns:
         y (N, C_out, H', W') and the new mask in the mask's dtype: (N or 1, 1, H', W'); with
@@ -149,7 +153,7 @@ def partial_conv2d(
     """
     return _partial_conv_nd(
         2, x, mask, weight, bias, stride, padding, dilation, groups, multi_channel, eps,
-        padding_mode, mask_padding_mode,
+        padding_mode, mask_padding_mode, masked_input,
     )  # fmt: skip
 
 
@@ -166,6 +170,7 @@ def partial_conv1d(
     eps: float = 1e-8,
     padding_mode: str = "zeros",
     mask_padding_mode: str | Sequence[str] = "zeros",
+    masked_input: bool = False,
 ) -> tuple[Tensor, Mask]:
     """:func:`partial_conv2d` over one spatial axis.
 
@@ -174,7 +179,7 @@ def partial_conv1d(
         mask: None, (N or 1, 1, L), (N or 1, C_in, L) with ``multi_channel``, or a ChannelMask.
         weight: (C_out, C_in / groups, k).
         bias, stride, padding, dilation, groups, multi_channel, eps, padding_mode,
-            mask_padding_mode: as there.
+            mask_padding_mode, masked_input: as there.
 
     Returns:
         y (N, C_out, L') and the new mask, as there.
@@ -185,7 +190,7 @@ def partial_conv1d(
     """
     return _partial_conv_nd(
         1, x, mask, weight, bias, stride, padding, dilation, groups, multi_channel, eps,
-        padding_mode, mask_padding_mode,
+        padding_mode, mask_padding_mode, masked_input,
     )  # fmt: skip
 
 
@@ -202,6 +207,7 @@ def partial_conv3d(
     eps: float = 1e-8,
     padding_mode: str = "zeros",
     mask_padding_mode: str | Sequence[str] = "zeros",
+    masked_input: bool = False,
 ) -> tuple[Tensor, Mask]:
     """:func:`partial_conv2d` over three spatial axes.
 
@@ -211,7 +217,7 @@ def partial_conv3d(
             ChannelMask.
         weight: (C_out, C_in / groups, kd, kh, kw).
         bias, stride, padding, dilation, groups, multi_channel, eps, padding_mode,
-            mask_padding_mode: as there.
+            mask_padding_mode, masked_input: as there.
 
     Returns:
         y (N, C_out, D', H', W') and the new mask, as there.
@@ -222,7 +228,7 @@ def partial_conv3d(
     """
     return _partial_conv_nd(
         3, x, mask, weight, bias, stride, padding, dilation, groups, multi_channel, eps,
-        padding_mode, mask_padding_mode,
+        padding_mode, mask_padding_mode, masked_input,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .backends import dispatch
 from .backends.convolution import convolution
-from .backends.layout import dense
+from .backends.layout import dense, order
 from .backends.precision import compute_dtype
 from .backends.window import output_size
 
@@ -58,6 +58,40 @@ SCHEMAS: dict[str, str] = {
         " float threshold) -> (Tensor grad_x, Tensor grad_attention_weight,"
         " Tensor grad_gamma_weight, Tensor grad_gamma_bias, Tensor grad_beta_weight,"
         " Tensor grad_beta_bias)"
+    ),
+    "upsampled_weight_forward": (
+        "(Tensor weight, SymInt deep) -> (Tensor transposed, Tensor beside)"
+    ),
+    "upsampled_weight_backward": "(Tensor grad_transposed, Tensor grad_beside) -> Tensor",
+    "block_norm_forward": (
+        "(Tensor x, Tensor ratio, Tensor new_mask, float slope, Tensor? mask, Tensor? weight,"
+        " Tensor? bias, float eps, bool scale_eps) -> (Tensor y, Tensor mean, Tensor rstd)"
+    ),
+    "block_norm_fixed": (
+        "(Tensor x, Tensor ratio, Tensor new_mask, float slope, Tensor? weight, Tensor? bias,"
+        " Tensor mean, Tensor rstd) -> Tensor"
+    ),
+    "block_norm_fixed_": (
+        "(Tensor(a!) x, Tensor ratio, Tensor new_mask, float slope, Tensor? weight, Tensor? bias,"
+        " Tensor mean, Tensor rstd) -> ()"
+    ),
+    "block_norm_backward": (
+        "(Tensor grad, Tensor x, Tensor ratio, Tensor new_mask, float slope, Tensor? mask,"
+        " Tensor? weight, Tensor? bias, Tensor mean, Tensor rstd, bool fixed)"
+        " -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)"
+    ),
+    "attention_block_norm_forward": (
+        "(Tensor x, Tensor ratio, Tensor new_mask, float slope, Tensor attention_weight,"
+        " Tensor gamma_weight, Tensor gamma_bias, Tensor beta_weight, Tensor beta_bias,"
+        " float threshold, float eps) -> (Tensor y, Tensor pooled, Tensor argmax,"
+        " Tensor attention, Tensor maps, Tensor mean, Tensor rstd)"
+    ),
+    "attention_block_norm_backward": (
+        "(Tensor grad, Tensor x, Tensor ratio, Tensor new_mask, float slope,"
+        " Tensor attention_weight, Tensor gamma_weight, Tensor beta_weight, Tensor pooled,"
+        " Tensor argmax, Tensor attention, Tensor maps, Tensor mean, Tensor rstd, float threshold)"
+        " -> (Tensor grad_x, Tensor grad_attention_weight, Tensor grad_gamma_weight,"
+        " Tensor grad_gamma_bias, Tensor grad_beta_weight, Tensor grad_beta_bias)"
     ),
 }
 
@@ -218,6 +252,67 @@ def _fake_attention_region_norm_backward(
     )
 
 
+def _fake_upsampled_weight_forward(weight: Tensor, deep: int) -> tuple[Tensor, Tensor]:
+    outputs, inputs, layout = weight.shape[0], weight.shape[1], order(weight)
+    transposed = weight.new_empty(deep, outputs, 4, 4).contiguous(memory_format=layout)
+    beside = weight.new_empty(outputs, inputs - deep, 3, 3).contiguous(memory_format=layout)
+    return transposed, beside
+
+
+def _fake_upsampled_weight_backward(grad_transposed: Tensor, grad_beside: Tensor) -> Tensor:
+    size = (grad_beside.shape[0], grad_transposed.shape[0] + grad_beside.shape[1], 3, 3)
+    return grad_beside.new_empty(size).contiguous(memory_format=order(grad_beside))
+
+
+def _fake_block_norm_forward(
+    x: Tensor,
+    ratio: Tensor,
+    new_mask: Tensor,
+    slope: float,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    scale_eps: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    moments = x.new_empty((1, 1 if mask is None else 2, x.shape[1]), dtype=torch.float64)
+    return torch.empty_like(dense(x)), moments, torch.empty_like(moments)
+
+
+def _fake_block_norm_fixed(x: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(dense(x))
+
+
+def _fake_block_norm_fixed_(x: Tensor, *rest: Any) -> None:
+    return None
+
+
+def _fake_block_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    ratio: Tensor,
+    new_mask: Tensor,
+    slope: float,
+    mask: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows = 1 if mask is None else 2
+    affine = x.new_empty(rows, x.shape[1], dtype=compute_dtype(x.dtype))
+    return torch.empty_like(dense(x)), affine, torch.empty_like(affine)
+
+
+def _fake_attention_block_norm_forward(
+    x: Tensor, ratio: Tensor, new_mask: Tensor, slope: float, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _fake_attention_region_norm_forward(x, *rest)
+
+
+def _fake_attention_block_norm_backward(
+    grad: Tensor, x: Tensor, ratio: Tensor, new_mask: Tensor, slope: float, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _fake_attention_region_norm_backward(grad, x, *rest)
+
+
 FAKES: dict[str, Callable[..., Any]] = {
     "mask_update": _fake_mask_update,
     "apply_mask": _fake_apply_mask,
@@ -227,6 +322,14 @@ FAKES: dict[str, Callable[..., Any]] = {
     "region_norm_backward": _fake_region_norm_backward,
     "attention_region_norm_forward": _fake_attention_region_norm_forward,
     "attention_region_norm_backward": _fake_attention_region_norm_backward,
+    "upsampled_weight_forward": _fake_upsampled_weight_forward,
+    "upsampled_weight_backward": _fake_upsampled_weight_backward,
+    "block_norm_forward": _fake_block_norm_forward,
+    "block_norm_fixed": _fake_block_norm_fixed,
+    "block_norm_fixed_": _fake_block_norm_fixed_,
+    "block_norm_backward": _fake_block_norm_backward,
+    "attention_block_norm_forward": _fake_attention_block_norm_forward,
+    "attention_block_norm_backward": _fake_attention_block_norm_backward,
 }
 
 for _name, _schema in SCHEMAS.items():

@@ -58,6 +58,7 @@ def pad(
     extra: tuple[int, ...],
     padding_mode: str,
     wrapped: tuple[bool, ...],
+    masked_input: bool,
 ) -> Padded:
     """Prepare x and its planes for ``before`` cells on both sides and ``extra`` at the far one.
 
@@ -66,16 +67,16 @@ def pad(
     """
     planes = form.planes
     if padding_mode == "zeros" and True not in wrapped and not any(extra):  # nearly every call
-        return Padded(x, planes, False, before, before)
+        return Padded(x, planes, masked_input, before, before)
     wraps = any(w and (b or e) for w, b, e in zip(wrapped, before, extra, strict=True))
     own_values = padding_mode != "zeros" and (any(before) or any(extra))
     if not wraps and not own_values and not any(extra):
-        return Padded(x, planes, False, before, before)
+        return Padded(x, planes, masked_input, before, before)
 
-    masked = False
+    masked = masked_input
     if planes is None:
         planes = x.new_ones(()).expand(1, 1, *x.shape[2:])
-    elif wraps or own_values:
+    elif not masked and (wraps or own_values):
         x, masked = apply_mask(x, planes, form.channels), True
     left, mask_left = list(before), list(before)
     for axis, (b, e) in enumerate(zip(before, extra, strict=True)):

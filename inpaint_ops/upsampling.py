@@ -13,25 +13,26 @@ masked while it is small.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .autograd.apply_mask import apply_mask
+from .autograd.upsampled_weight import upsampled_weight
 from .backends import dispatch
 from .channel_mask import ChannelMask
 from .functional import partial_conv2d
 from .masks import check_plane, normalize_dtype
-from .validation import autocast, check_parameters, check_skip, check_x, constant
+from .raw_conv import Raw, planes, raw_partial_conv2d
+from .validation import autocast, check_parameters, check_skip, check_x
 
-_mask_update = torch.ops.inpaint_ops.mask_update.default
-
-_SPREAD = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
-
-# Output pixels from which on the transposed convolution was the faster form, forward and backward,
-# in both memory orders (two CPU cores, oneDNN): 0.7 of the time at 32x32, 0.15 at 256x256 with 3
-# outputs; at 16x16 it was 0.9 to 1.3, below up to 3.
-_LEAST_PIXELS = 32 * 32
+# Output pixels of a batch from which on the transposed convolution was the faster form of a training
+# step, in both memory orders (two CPU cores, oneDNN): what it saves grows with them, what it costs
+# (other weights, and their gradient) does not. 0.5 of the time at 4 x 64x64, level at 4 x 16x16 and
+# at 256 x 2x2, slower below.
+_LEAST_PIXELS = 1024
 
 
 def partial_conv2d_upsampled(
@@ -43,6 +44,7 @@ def partial_conv2d_upsampled(
     bias: Tensor | None = None,
     padding: int = 1,
     eps: float = 1e-8,
+    masked_input: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Partial convolution of x, enlarged to the skip's size, beside the skip.
 
@@ -65,6 +67,7 @@ def partial_conv2d_upsampled(
         bias: (C_out,) or None.
         padding: on all sides.
         eps: added to the window's sum.
+        masked_input: x and skip have been multiplied by their masks already.
 
     Returns:
         y (N, C_out, H', W') and the new mask (N or 1, 1, H', W') in the mask's dtype.
@@ -73,6 +76,60 @@ def partial_conv2d_upsampled(
         TypeError: a wrong type or dtype.
         ValueError: a wrong shape or device; the message names the argument.
     """
+    form = _prepare(x, mask, skip, skip_mask, weight, bias)
+    if not _as_transposed(form, padding):
+        y, new = partial_conv2d(
+            _joined(form), ChannelMask(form.planes, form.channels), form.weight, form.bias,
+            padding=padding, eps=eps, masked_input=masked_input,
+        )  # fmt: skip
+        assert isinstance(new, ChannelMask)
+        return y, new.planes
+    raw, ratio, new_mask = _raw(form, padding, eps, masked_input)
+    y = raw * ratio
+    if form.bias is not None:
+        y = (y + form.bias.view(1, -1, 1, 1)) * new_mask
+    return y, new_mask if new_mask.dtype == mask.dtype else new_mask.to(mask.dtype)
+
+
+def raw_partial_conv2d_upsampled(
+    x: Tensor,
+    mask: Tensor,
+    skip: Tensor,
+    skip_mask: Tensor,
+    weight: Tensor,
+    padding: int,
+    eps: float,
+    masked_input: bool,
+) -> Raw:
+    """The same without a bias and without its epilogue: see :mod:`raw_conv`."""
+    form = _prepare(x, mask, skip, skip_mask, weight, None)
+    if _as_transposed(form, padding):
+        return _raw(form, padding, eps, masked_input)
+    return raw_partial_conv2d(
+        _joined(form), ChannelMask(form.planes, form.channels), form.weight, 1, padding, 1, 1, True,
+        eps, masked_input,
+    )  # fmt: skip
+
+
+class _Form(NamedTuple):
+    """The arguments, checked, in the dtype to compute in, with both masks at the skip's size."""
+
+    x: Tensor
+    mask: Tensor
+    skip: Tensor
+    skip_mask: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    planes: Tensor
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        return self.x.shape[1], self.skip.shape[1]
+
+
+def _prepare(
+    x: Tensor, mask: Tensor, skip: Tensor, skip_mask: Tensor, weight: Tensor, bias: Tensor | None
+) -> _Form:
     check_x(x, 2)
     check_x(skip, 2, "skip")
     check_parameters(weight, bias)
@@ -82,29 +139,28 @@ def partial_conv2d_upsampled(
     check_plane("skip_mask", skip_mask, skip, "skip")
     if skip_mask.dtype != mask.dtype:
         raise TypeError(f"skip_mask: expected {mask.dtype} (as mask), got {skip_mask.dtype}")
-    planes = _join_masks(mask, skip_mask, skip)
-    channels = (x.shape[1], skip.shape[1])
-    if not _as_transposed(x, skip, weight, padding):
-        joined = torch.cat([F.interpolate(x, size=skip.shape[2:], mode="nearest"), skip], 1)
-        y, new = partial_conv2d(
-            joined, ChannelMask(planes, channels), weight, bias, padding=padding, eps=eps
-        )
-        assert isinstance(new, ChannelMask)
-        return y, new.planes
+    return _Form(x, mask, skip, skip_mask, weight, bias, _join_masks(mask, skip_mask, skip))
 
-    deep, beside = weight[:, : x.shape[1]], weight[:, x.shape[1] :]
-    small = apply_mask(x, normalize_dtype(mask, x.dtype), [x.shape[1]])
-    large = apply_mask(skip, normalize_dtype(skip_mask, x.dtype), [skip.shape[1]])
-    raw = F.conv_transpose2d(small, _spread(deep), None, 2, 1)
-    raw = raw + F.conv2d(large, beside, None, 1, 1)
-    new_mask, ratio = _mask_update(
-        normalize_dtype(planes, x.dtype), channels, (3, 3), (1, 1), (1, 1), (1, 1),
-        constant("eps", eps), x.dtype,
-    )  # fmt: skip
-    y = raw * ratio
-    if bias is not None:
-        y = (y + bias.view(1, -1, 1, 1)) * new_mask
-    return y, new_mask if new_mask.dtype == mask.dtype else new_mask.to(mask.dtype)
+
+def _joined(form: _Form) -> Tensor:
+    large = F.interpolate(form.x, size=form.skip.shape[2:], mode="nearest")
+    return torch.cat([large, form.skip], 1)
+
+
+def _raw(form: _Form, padding: int, eps: float, masked_input: bool) -> Raw:
+    """By the identity, without the epilogue."""
+    x, skip = form.x, form.skip
+    if not masked_input:
+        x = apply_mask(x, normalize_dtype(form.mask, x.dtype), [x.shape[1]])
+        skip = apply_mask(skip, normalize_dtype(form.skip_mask, x.dtype), [skip.shape[1]])
+    transposed, beside = upsampled_weight(form.weight, x.shape[1])
+    raw = F.conv_transpose2d(x, transposed, None, 2, 1)
+    raw += F.conv2d(skip, beside, None, 1, padding)
+    mask = normalize_dtype(form.planes, x.dtype)
+    one = (1, 1)
+    return Raw(
+        raw, *planes(mask, form.channels, (3, 3), one, (padding, padding), one, eps, x.dtype)
+    )
 
 
 def _join_masks(mask: Tensor, skip_mask: Tensor, skip: Tensor) -> Tensor:
@@ -116,7 +172,7 @@ def _join_masks(mask: Tensor, skip_mask: Tensor, skip: Tensor) -> Tensor:
     return torch.cat(pair, 1)
 
 
-def _as_transposed(x: Tensor, skip: Tensor, weight: Tensor, padding: int) -> bool:
+def _as_transposed(form: _Form, padding: int) -> bool:
     """Whether the identity holds and was measured to pay.
 
     Not in an exported program, which would be bound to one side of the threshold, nor on a backend
@@ -126,21 +182,14 @@ def _as_transposed(x: Tensor, skip: Tensor, weight: Tensor, padding: int) -> boo
         return False
     if not torch.compiler.is_compiling() and dispatch.current() not in (dispatch.AUTO, "cpu"):
         return False
-    height, width = skip.shape[2:]
+    x, weight = form.x, form.weight
+    height, width = form.skip.shape[2:]
     return (
         weight.shape[2:] == (3, 3)
         and padding == 1
         and height == 2 * x.shape[2]
         and width == 2 * x.shape[3]
-        and height * width >= _LEAST_PIXELS
+        and x.shape[0] * height * width >= _LEAST_PIXELS
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
     )
-
-
-def _spread(weight: Tensor) -> Tensor:
-    """The 3x3 windows (C_out, C, 3, 3) as those of the transposed convolution, (C, C_out, 4, 4)."""
-    out, inputs = weight.shape[:2]
-    spread = weight.new_tensor(_SPREAD)
-    windows = weight.reshape(out * inputs, 9) @ torch.kron(spread, spread).t()
-    return windows.view(out, inputs, 4, 4).transpose(0, 1).contiguous()

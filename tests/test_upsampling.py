@@ -21,7 +21,7 @@ from inpaint_ops import (
 
 NCHW, NHWC = torch.contiguous_format, torch.channels_last
 
-# (h, w), (H, W), transposed: at least 32 * 32 output pixels and exactly twice the size.
+# (h, w), (H, W), transposed: at least 1024 output pixels in the batch and exactly twice the size.
 SIZES = {
     "transposed": ((16, 20), (32, 40), True),
     "odd skip": ((17, 18), (33, 35), False),
@@ -74,8 +74,8 @@ def test_equals_the_concatenation(
     wanted = torch.autograd.grad(expected, leaves, grad)
     with use_backend(backend):
         # The plain backend runs the plain formula.
-        form = upsampling._as_transposed(a["x"], a["skip"], a["weight"], 1)
-        assert form == (transposed and backend == "cpu")
+        form = upsampling._prepare(**a)
+        assert upsampling._as_transposed(form, 1) == (transposed and backend == "cpu")
         for k in ("x", "skip", "weight"):
             a[k] = a[k].to(memory_format=order)
         y, new_mask = partial_conv2d_upsampled(**a)

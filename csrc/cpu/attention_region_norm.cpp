@@ -112,14 +112,16 @@ bool pool(const RegionNormArgs& a) {
 
 // ---- gradients of gamma and beta, and the sums by region -------------------------------------
 
-template <class S>
+template <class S, bool kBlock>
 void maps_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c, double sums[4]) {
   using T = Compute<S>;
   constexpr int kLanes = Lanes<T>::count;
   const int64_t plane = (n * a.c + c) * a.s;
   const S* __restrict x = static_cast<const S*>(a.x) + plane;
   const S* __restrict g = static_cast<const S*>(a.grad) + plane;
+  const Frame<T, kBlock> frame(a, n);
   const T* __restrict gamma = static_cast<const T*>(a.maps) + n * 2 * a.s;
+  const T* __restrict beta = gamma + a.s;
   T* __restrict grad_gamma = static_cast<T*>(a.grad_maps) + n * 2 * a.s;
   T* __restrict grad_beta = grad_gamma + a.s;
   const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
@@ -129,11 +131,14 @@ void maps_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c, d
   for (; s + kLanes <= k.s1; s += kLanes) {
     const int region = region_of<T>(k.labels + s);
     const auto hole = load_labels<T>(k.labels + s);
-    const Vec<T> grad = load(g + s), centered = load(x + s) - mean.at(region, hole);
+    const Vec<T> centered = frame.input(x, s) - mean.at(region, hole);
     const Vec<T> normalized = centered * scale.at(region, hole) + shift.at(region, hole);
+    const Vec<T> gain = load(gamma + s) + T(1);
+    Vec<T> grad = load(g + s);
+    if (kBlock) grad = frame.gradient(grad, normalized * gain + load(beta + s), frame.kept_by(s));
     store(grad_gamma + s, load(grad_gamma + s) + grad * normalized);
     store(grad_beta + s, load(grad_beta + s) + grad);
-    const Vec<T> gained = grad * (load(gamma + s) + T(1)), product = gained * centered;
+    const Vec<T> gained = grad * gain, product = gained * centered;
     if (region == 0) {
       by_region.template add<0>(gained, product);
     } else if (region == 1) {
@@ -145,16 +150,18 @@ void maps_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t c, d
   by_region.collect(sums);
   for (; s < k.s1; ++s) {
     const int r = k.labels[s];
-    const T centered = x[s] - mean.of[r];
-    grad_gamma[s] += g[s] * (centered * scale.of[r] + shift.of[r]);
-    grad_beta[s] += g[s];
-    const T gained = g[s] * (gamma[s] + T(1));
+    const T centered = frame.input_at(x, s) - mean.of[r], gain = gamma[s] + T(1);
+    const T normalized = centered * scale.of[r] + shift.of[r];
+    const T grad = frame.gradient(static_cast<T>(g[s]), normalized * gain + beta[s], frame.kept(s));
+    grad_gamma[s] += grad * normalized;
+    grad_beta[s] += grad;
+    const T gained = grad * gain;
     sums[r * 2] += static_cast<double>(gained);
     sums[r * 2 + 1] += static_cast<double>(gained * centered);
   }
 }
 
-template <class S>
+template <class S, bool kBlock>
 void maps_unit_contiguous(const RegionNormArgs& a, int64_t n, int64_t unit, double* out) {
   using T = Compute<S>;
   for (int64_t i = 0; i < 4 * a.c; ++i) out[i] = 0;
@@ -167,13 +174,13 @@ void maps_unit_contiguous(const RegionNormArgs& a, int64_t n, int64_t unit, doub
     }
     for (int64_t c = 0; c < a.c; ++c) {
       double sums[4] = {0, 0, 0, 0};
-      maps_chunk<S>(a, k, n, c, sums);
+      maps_chunk<S, kBlock>(a, k, n, c, sums);
       for (int i = 0; i < 4; ++i) out[i * a.c + c] += sums[i];
     }
   }
 }
 
-template <class S, class T = Compute<S>>
+template <class S, bool kBlock, class T = Compute<S>>
 void maps_pixel(const RegionNormArgs& a, int64_t n, int64_t s, T* __restrict sum,
                 T* __restrict product) {
   constexpr int kLanes = Lanes<T>::count;
@@ -186,12 +193,19 @@ void maps_pixel(const RegionNormArgs& a, int64_t n, int64_t s, T* __restrict sum
   const T* shift = table<T>(a, a.shift, n) + r * C;
   sum += r * 2 * C;
   product += r * 2 * C;
-  const T gain = static_cast<const T*>(a.maps)[n * 2 * a.s + s] + T(1);
+  const T* maps = static_cast<const T*>(a.maps) + n * 2 * a.s + s;
+  const T gain = maps[0] + T(1), offset = maps[a.s];
+  const Frame<T, kBlock> frame(a, n);
+  const T factor = frame.factor(s), kept = frame.kept(s);
   Vec<T> gammas{}, betas{};
   int64_t c = 0;
   for (; c + kLanes <= C; c += kLanes) {
-    const Vec<T> grad = load(g + c), centered = load(x + c) - load(mean + c);
-    gammas += grad * (centered * load(scale + c) + load(shift + c));
+    const Vec<T> value = kBlock ? load(x + c) * factor : load(x + c);
+    const Vec<T> centered = value - load(mean + c);
+    const Vec<T> normalized = centered * load(scale + c) + load(shift + c);
+    Vec<T> grad = load(g + c);
+    if (kBlock) grad = frame.gradient(grad, normalized * gain + offset, splat<T>(kept));
+    gammas += grad * normalized;
     betas += grad;
     const Vec<T> gained = grad * gain;
     store(sum + c, load(sum + c) + gained);
@@ -199,18 +213,20 @@ void maps_pixel(const RegionNormArgs& a, int64_t n, int64_t s, T* __restrict sum
   }
   double gamma_sum = horizontal_sum<T>(gammas), beta_sum = horizontal_sum<T>(betas);
   for (; c < C; ++c) {
-    const T centered = x[c] - mean[c];
-    gamma_sum += static_cast<double>(g[c] * (centered * scale[c] + shift[c]));
-    beta_sum += static_cast<double>(g[c]);
-    sum[c] += g[c] * gain;
-    product[c] += g[c] * gain * centered;
+    const T centered = x[c] * factor - mean[c];
+    const T normalized = centered * scale[c] + shift[c];
+    const T grad = frame.gradient(static_cast<T>(g[c]), normalized * gain + offset, kept);
+    gamma_sum += static_cast<double>(grad * normalized);
+    beta_sum += static_cast<double>(grad);
+    sum[c] += grad * gain;
+    product[c] += grad * gain * centered;
   }
   T* grad_maps = static_cast<T*>(a.grad_maps) + n * 2 * a.s + s;
   grad_maps[0] = static_cast<T>(gamma_sum);
   grad_maps[a.s] = static_cast<T>(beta_sum);
 }
 
-template <class S>
+template <class S, bool kBlock>
 bool maps(const RegionNormArgs& a) {
   using T = Compute<S>;
   const int64_t units = units_of(a), row = 4 * a.c;
@@ -220,7 +236,7 @@ bool maps(const RegionNormArgs& a) {
                           const int64_t n = t / units, unit = t % units;
                           double* __restrict out = a.partials + t * row;
                           if (!a.channels_last) {
-                            maps_unit_contiguous<S>(a, n, unit, out);
+                            maps_unit_contiguous<S, kBlock>(a, n, unit, out);
                             continue;
                           }
                           T* acc = reinterpret_cast<T*>(a.partials + (a.n * units + t) * row);
@@ -228,7 +244,7 @@ bool maps(const RegionNormArgs& a) {
                           const int64_t s1 = min_of((unit + 1) * kUnitChunks * kChunk, a.s);
                           for (int64_t s = unit * kUnitChunks * kChunk; s < s1;) {
                             const int64_t stop = min_of(s + kFlush, s1);
-                            for (; s < stop; ++s) maps_pixel<S>(a, n, s, acc, acc + a.c);
+                            for (; s < stop; ++s) maps_pixel<S, kBlock>(a, n, s, acc, acc + a.c);
                             for (int64_t i = 0; i < row; ++i) {
                               out[i] += static_cast<double>(acc[i]);
                               acc[i] = T(0);
@@ -240,7 +256,7 @@ bool maps(const RegionNormArgs& a) {
 
 // ---- gradient of the input -------------------------------------------------------------------
 
-template <class S>
+template <class S, bool kBlock>
 void input_chunk(const RegionNormArgs& a, int64_t n, int64_t c, int64_t s0, int64_t s1) {
   using T = Compute<S>;
   const int64_t plane = (n * a.c + c) * a.s;
@@ -248,27 +264,35 @@ void input_chunk(const RegionNormArgs& a, int64_t n, int64_t c, int64_t s0, int6
   const S* __restrict g = static_cast<const S*>(a.grad) + plane;
   S* __restrict out = static_cast<S*>(a.out) + plane;
   const uint8_t* __restrict labels = a.regions.labels + n * a.regions.n_stride;
+  const Frame<T, kBlock> frame(a, n);
   const T* __restrict gamma = static_cast<const T*>(a.maps) + n * 2 * a.s;
+  const T* __restrict beta = gamma + a.s;
   const T* __restrict grad_mean = static_cast<const T*>(a.grad_pooled) + n * 2 * a.s;
   const T* __restrict grad_max = grad_mean + a.s;
   const int32_t* __restrict argmax = a.argmax + n * a.s;
   const Choice<T> mean(table<T>(a, a.mean, n), a.c, c), scale(table<T>(a, a.scale, n), a.c, c),
-      k1(table<T>(a, a.k1, n), a.c, c), k2(table<T>(a, a.k2, n), a.c, c);
+      shift(table<T>(a, a.shift, n), a.c, c), k1(table<T>(a, a.k1, n), a.c, c),
+      k2(table<T>(a, a.k2, n), a.c, c);
   const T share = T(1) / static_cast<T>(a.c);
   const int32_t channel = static_cast<int32_t>(c);
   INPAINT_IVDEP
   for (int64_t s = s0; s < s1; ++s) {
     const bool hole = labels[s] != 0;
-    const T gained = g[s] * (gamma[s] + T(1));
-    const T centered = x[s] - (hole ? mean.of[1] : mean.of[0]);
+    const T factor = frame.factor(s), gain = gamma[s] + T(1);
+    const T value = kBlock ? x[s] * factor : static_cast<T>(x[s]);
+    const T centered = value - (hole ? mean.of[1] : mean.of[0]);
+    const T scaling = hole ? scale.of[1] : scale.of[0];
+    const T normalized = centered * scaling + (hole ? shift.of[1] : shift.of[0]);
+    const T u = kBlock ? normalized * gain + beta[s] : T(0);
+    const T gained = frame.gradient(static_cast<T>(g[s]), u, frame.kept(s)) * gain;
     const T through_norm =
-        (hole ? scale.of[1] : scale.of[0]) *
-        (gained - (hole ? k1.of[1] : k1.of[0]) - centered * (hole ? k2.of[1] : k2.of[0]));
-    out[s] = through_norm + grad_mean[s] * share + (argmax[s] == channel ? grad_max[s] : T(0));
+        scaling * (gained - (hole ? k1.of[1] : k1.of[0]) - centered * (hole ? k2.of[1] : k2.of[0]));
+    const T sum = through_norm + grad_mean[s] * share + (argmax[s] == channel ? grad_max[s] : T(0));
+    out[s] = kBlock ? sum * factor : sum;
   }
 }
 
-template <class S>
+template <class S, bool kBlock>
 void input_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
   using T = Compute<S>;
   const int64_t C = a.c, at = (n * a.s + s) * C;
@@ -278,35 +302,42 @@ void input_pixel(const RegionNormArgs& a, int64_t n, int64_t s) {
   S* __restrict out = static_cast<S*>(a.out) + at;
   const T* __restrict mean = table<T>(a, a.mean, n) + r * C;
   const T* __restrict scale = table<T>(a, a.scale, n) + r * C;
+  const T* __restrict shift = table<T>(a, a.shift, n) + r * C;
   const T* __restrict k1 = table<T>(a, a.k1, n) + r * C;
   const T* __restrict k2 = table<T>(a, a.k2, n) + r * C;
-  const T gain = static_cast<const T*>(a.maps)[n * 2 * a.s + s] + T(1);
+  const T* maps = static_cast<const T*>(a.maps) + n * 2 * a.s + s;
+  const T gain = maps[0] + T(1), offset = maps[a.s];
+  const Frame<T, kBlock> frame(a, n);
+  const T factor = frame.factor(s), kept = frame.kept(s);
   const T* pooled = static_cast<const T*>(a.grad_pooled) + n * 2 * a.s + s;
   const T from_mean = pooled[0] / static_cast<T>(C);
   const auto value = [&](int64_t c) {
-    return scale[c] * (g[c] * gain - k1[c] - (x[c] - mean[c]) * k2[c]) + from_mean;
+    const T centered = (kBlock ? x[c] * factor : static_cast<T>(x[c])) - mean[c];
+    const T u = kBlock ? (centered * scale[c] + shift[c]) * gain + offset : T(0);
+    const T gained = frame.gradient(static_cast<T>(g[c]), u, kept) * gain;
+    return scale[c] * (gained - k1[c] - centered * k2[c]) + from_mean;
   };
   INPAINT_IVDEP
-  for (int64_t c = 0; c < C; ++c) out[c] = value(c);
+  for (int64_t c = 0; c < C; ++c) out[c] = value(c) * factor;
   const int64_t best = a.argmax[n * a.s + s];
-  out[best] = value(best) + pooled[a.s];  // rounded once
+  out[best] = (value(best) + pooled[a.s]) * factor;  // rounded once
 }
 
-template <class S>
+template <class S, bool kBlock>
 bool input(const RegionNormArgs& a) {
   if (a.channels_last) {
     return parallel_for(a.pool, a.n * a.s, a.c, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) input_pixel<S>(a, p / a.s, p % a.s);
+      for (int64_t p = begin; p < end; ++p) input_pixel<S, kBlock>(a, p / a.s, p % a.s);
     });
   }
   const int64_t chunks = a.regions.chunks;
-  return parallel_for(a.pool, a.n * a.c * chunks, min_of(a.s, kChunk),
-                      [&](int64_t begin, int64_t end) {
-                        for (int64_t t = begin; t < end; ++t) {
-                          const int64_t plane = t / chunks, s0 = t % chunks * kChunk;
-                          input_chunk<S>(a, plane / a.c, plane % a.c, s0, min_of(s0 + kChunk, a.s));
-                        }
-                      });
+  return parallel_for(
+      a.pool, a.n * a.c * chunks, min_of(a.s, kChunk), [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) {
+          const int64_t plane = t / chunks, s0 = t % chunks * kChunk;
+          input_chunk<S, kBlock>(a, plane / a.c, plane % a.c, s0, min_of(s0 + kChunk, a.s));
+        }
+      });
 }
 
 }  // namespace
@@ -316,11 +347,17 @@ bool channel_pool(const RegionNormArgs& a) {
 }
 
 bool attention_backward_maps(const RegionNormArgs& a) {
-  return for_type(a.dtype, [&](auto zero) { return maps<decltype(zero)>(a); });
+  return for_type(a.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    return a.ratio ? maps<S, true>(a) : maps<S, false>(a);
+  });
 }
 
 bool attention_backward_input(const RegionNormArgs& a) {
-  return for_type(a.dtype, [&](auto zero) { return input<decltype(zero)>(a); });
+  return for_type(a.dtype, [&](auto zero) {
+    using S = decltype(zero);
+    return a.ratio ? input<S, true>(a) : input<S, false>(a);
+  });
 }
 
 }  // namespace INPAINT_SIMD

@@ -104,6 +104,13 @@ struct RegionNormArgs {
   const void* k1;         // backward: mean of the gradient
   const void* k2;         // backward: rstd^2 * mean of gradient * (x - mean)
   int64_t stat_n_stride;  // 2 * c with instance statistics, else 0
+  // In a block, else null: x is multiplied by ratio when it is read, and what has been normalized
+  // is activated (slope below zero) and multiplied by the new mask. (n or 1, s).
+  const void* ratio;
+  const void* new_mask;
+  int64_t ratio_n_stride, new_mask_n_stride;
+  double slope;
+  bool fixed;  // forward: the tables are complete, no statistics are taken; y may be x
   // Per pixel (attention form), (n, 2, s): gamma and beta; or null:
   const void* maps;
   void* grad_maps;

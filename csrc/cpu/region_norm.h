@@ -53,6 +53,50 @@ struct Choice {
   }
 };
 
+// What a block adds to a norm, for one image: `ratio` on the way in, activation and new mask on the
+// way out. V is a number or a vector of them.
+template <class T, bool kBlock>
+struct Frame {
+  const T* ratio = nullptr;
+  const T* new_mask = nullptr;
+  T slope = T(0);
+  INPAINT_INLINE Frame(const RegionNormArgs& a, int64_t n) {
+    if (!kBlock) return;
+    ratio = static_cast<const T*>(a.ratio) + n * a.ratio_n_stride;
+    new_mask = static_cast<const T*>(a.new_mask) + n * a.new_mask_n_stride;
+    slope = static_cast<T>(a.slope);
+  }
+  template <class S>
+  INPAINT_INLINE Vec<T> input(const S* x, int64_t s) const {
+    return kBlock ? load(x + s) * load(ratio + s) : load(x + s);
+  }
+  template <class S>
+  INPAINT_INLINE T input_at(const S* x, int64_t s) const {
+    const T value = x[s];
+    return kBlock ? value * ratio[s] : value;
+  }
+  // Of a pixel in channels-last order.
+  INPAINT_INLINE T factor(int64_t s) const { return kBlock ? ratio[s] : T(1); }
+  INPAINT_INLINE T kept(int64_t s) const { return kBlock ? new_mask[s] : T(1); }
+  // Of a vector of pixels in contiguous order.
+  INPAINT_INLINE Vec<T> factor_by(int64_t s) const { return kBlock ? load(ratio + s) : Vec<T>{}; }
+  INPAINT_INLINE Vec<T> kept_by(int64_t s) const { return kBlock ? load(new_mask + s) : Vec<T>{}; }
+  template <class V>
+  INPAINT_INLINE V activated(V u, V kept) const {
+    if (!kBlock) return u;
+    // ReLU by selection: zero times infinity is no zero.
+    const V zero{};
+    return (slope == T(0) ? (u < zero ? zero : u) : (u > zero ? u : u * slope)) * kept;
+  }
+  // The gradient of u, given that of the result.
+  template <class V>
+  INPAINT_INLINE V gradient(V grad, V u, V kept) const {
+    if (!kBlock) return grad;
+    const V through = grad * kept, zero{};
+    return u > zero ? through : (slope == T(0) ? zero : through * slope);
+  }
+};
+
 // Sums of two quantities by region: added whole where a vector lies in one region.
 template <class T>
 struct RegionSums {

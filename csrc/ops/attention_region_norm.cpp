@@ -47,16 +47,18 @@ Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& poo
   return pool_status(cpu_kernels().channel_pool(a));
 }
 
-Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
+Status attention_region_norm_forward(ParallelFor pool, const TensorView& x,
+                                     const Surround& surround, const TensorView& mask,
                                      const TensorView& maps, double eps, const TensorView& y,
                                      const TensorView& mean, const TensorView& rstd) {
   RegionStore store;
   RegionNormArgs a;
   INPAINT_TRY(check_dtype("mask", mask, DType::kBool));
   INPAINT_TRY(region_args(pool, x, mask, &store, &a));
+  INPAINT_TRY(surround_args(x, surround, &a));
   INPAINT_TRY(check_map("maps", maps, x, 2));
   INPAINT_TRY(check_like("y", y, "x", x));
-  INPAINT_TRY(check_statistics(mean, rstd, 1, a.c));
+  INPAINT_TRY(check_statistics(mean, rstd, 1, 2, a.c));
   if (x.numel() == 0) return {};
   double* means = static_cast<double*>(mean.data);
   double* rstds = static_cast<double*>(rstd.data);
@@ -76,18 +78,19 @@ Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, cons
 }
 
 Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& grad,
-                                           const TensorView& x, const TensorView& mask,
-                                           const TensorView& maps, const TensorView& mean,
-                                           const TensorView& rstd, const TensorView& grad_maps,
-                                           const TensorView& sums) {
+                                           const TensorView& x, const Surround& surround,
+                                           const TensorView& mask, const TensorView& maps,
+                                           const TensorView& mean, const TensorView& rstd,
+                                           const TensorView& grad_maps, const TensorView& sums) {
   RegionStore store;
   RegionNormArgs a;
   INPAINT_TRY(check_dtype("mask", mask, DType::kBool));
   INPAINT_TRY(region_args(pool, x, mask, &store, &a));
+  INPAINT_TRY(surround_args(x, surround, &a));
   INPAINT_TRY(check_like("grad", grad, "x", x));
   INPAINT_TRY(check_map("maps", maps, x, 2));
   INPAINT_TRY(check_map("grad_maps", grad_maps, x, 2));
-  INPAINT_TRY(check_statistics(mean, rstd, 1, a.c));
+  INPAINT_TRY(check_statistics(mean, rstd, 1, 2, a.c));
   INPAINT_TRY(check_dtype("sums", sums, DType::kFloat64));
   INPAINT_TRY(check_shape("sums", sums, {2, 2, a.c}));
   if (x.numel() == 0) return {};
@@ -118,21 +121,22 @@ Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& g
 }
 
 Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& grad,
-                                            const TensorView& x, const TensorView& mask,
-                                            const TensorView& maps, const TensorView& mean,
-                                            const TensorView& rstd, const TensorView& sums,
-                                            const TensorView& grad_pooled, const TensorView& argmax,
-                                            const TensorView& grad_x) {
+                                            const TensorView& x, const Surround& surround,
+                                            const TensorView& mask, const TensorView& maps,
+                                            const TensorView& mean, const TensorView& rstd,
+                                            const TensorView& sums, const TensorView& grad_pooled,
+                                            const TensorView& argmax, const TensorView& grad_x) {
   RegionStore store;
   RegionNormArgs a;
   INPAINT_TRY(check_dtype("mask", mask, DType::kBool));
   INPAINT_TRY(region_args(pool, x, mask, &store, &a));
+  INPAINT_TRY(surround_args(x, surround, &a));
   INPAINT_TRY(check_like("grad", grad, "x", x));
   INPAINT_TRY(check_like("grad_x", grad_x, "x", x));
   INPAINT_TRY(check_map("maps", maps, x, 2));
   INPAINT_TRY(check_map("grad_pooled", grad_pooled, x, 2));
   INPAINT_TRY(check_argmax(argmax, x));
-  INPAINT_TRY(check_statistics(mean, rstd, 1, a.c));
+  INPAINT_TRY(check_statistics(mean, rstd, 1, 2, a.c));
   INPAINT_TRY(check_dtype("sums", sums, DType::kFloat64));
   INPAINT_TRY(check_shape("sums", sums, {2, 2, a.c}));
   if (x.numel() == 0) return {};

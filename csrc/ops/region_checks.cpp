@@ -30,17 +30,18 @@ Status check_channel_pool(const TensorView& x, const TensorView& pooled, const T
   return {};
 }
 
-Status check_statistics(const TensorView& mean, const TensorView& rstd, int64_t groups, int64_t c) {
+Status check_statistics(const TensorView& mean, const TensorView& rstd, int64_t groups,
+                        int64_t rows, int64_t c) {
   INPAINT_TRY(check_dtype("mean", mean, DType::kFloat64));
   INPAINT_TRY(check_dtype("rstd", rstd, DType::kFloat64));
-  INPAINT_TRY(check_shape("mean", mean, {groups, 2, c}));
-  return check_shape("rstd", rstd, {groups, 2, c});
+  INPAINT_TRY(check_shape("mean", mean, {groups, rows, c}));
+  return check_shape("rstd", rstd, {groups, rows, c});
 }
 
-Status check_affine(const char* name, const TensorView& t, const TensorView& x) {
+Status check_affine(const char* name, const TensorView& t, const TensorView& x, int64_t rows) {
   if (!t.defined()) return {};
   INPAINT_TRY(check_dtype(name, t, compute_dtype(x.dtype)));
-  return check_shape(name, t, {2, x.size[1]});
+  return check_shape(name, t, {rows, x.size[1]});
 }
 
 Status check_region_call(RegionCall* call) {
@@ -49,11 +50,11 @@ Status check_region_call(RegionCall* call) {
   INPAINT_TRY(check_dense("x", a.x, &dense));
   INPAINT_TRY(check_dtype("mask", a.mask, DType::kFloat32));
   INPAINT_TRY(check_planes("mask", a.mask, a.x, 1, &a.mask_n_stride));
-  INPAINT_TRY(check_statistics(a.mean, a.rstd, a.instance ? dense.n : 1, dense.c));
-  INPAINT_TRY(check_affine("weight", a.weight, a.x));
-  INPAINT_TRY(check_affine("bias", a.bias, a.x));
-  INPAINT_TRY(check_affine("grad_weight", a.grad_weight, a.x));
-  INPAINT_TRY(check_affine("grad_bias", a.grad_bias, a.x));
+  INPAINT_TRY(check_statistics(a.mean, a.rstd, a.instance ? dense.n : 1, 2, dense.c));
+  INPAINT_TRY(check_affine("weight", a.weight, a.x, 2));
+  INPAINT_TRY(check_affine("bias", a.bias, a.x, 2));
+  INPAINT_TRY(check_affine("grad_weight", a.grad_weight, a.x, 2));
+  INPAINT_TRY(check_affine("grad_bias", a.grad_bias, a.x, 2));
   if (a.out.defined()) INPAINT_TRY(check_like("out", a.out, "x", a.x));
   if (a.grad.defined()) INPAINT_TRY(check_like("grad", a.grad, "x", a.x));
   if (a.maps.defined()) INPAINT_TRY(check_map("maps", a.maps, a.x, 2));

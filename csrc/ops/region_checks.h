@@ -25,8 +25,10 @@ Status check_map(const char* name, const TensorView& t, const TensorView& x, int
 Status check_argmax(const TensorView& argmax, const TensorView& x);
 Status check_channel_pool(const TensorView& x, const TensorView& pooled, const TensorView& argmax,
                           Dense* dense);
-Status check_statistics(const TensorView& mean, const TensorView& rstd, int64_t groups, int64_t c);
-// (2, C) in the dtype that x is computed in, or undefined.
-Status check_affine(const char* name, const TensorView& t, const TensorView& x);
+// (groups, rows, c) in float64: a row for each region.
+Status check_statistics(const TensorView& mean, const TensorView& rstd, int64_t groups,
+                        int64_t rows, int64_t c);
+// (rows, C) in the dtype that x is computed in, or undefined.
+Status check_affine(const char* name, const TensorView& t, const TensorView& x, int64_t rows);
 
 }  // namespace inpaint

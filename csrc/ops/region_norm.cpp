@@ -73,6 +73,22 @@ bool RegionStore::build(ParallelFor pool, const TensorView& mask, int64_t n_stri
   return ok;
 }
 
+bool RegionStore::build_valid(int64_t s) {
+  images = 1;
+  const int64_t chunks = (s + kChunk - 1) / kChunk;
+  labels.reset(new (std::nothrow) uint8_t[static_cast<size_t>(s)]());
+  if (labels == nullptr) return false;
+  counts.resize(static_cast<size_t>(chunks * 2));
+  first.resize(static_cast<size_t>(chunks * 2));
+  for (int64_t k = 0; k < chunks; ++k) {
+    counts[k * 2] = static_cast<int32_t>(s - k * kChunk < kChunk ? s - k * kChunk : kChunk);
+    first[k * 2] = first[k * 2 + 1] = k * kChunk;
+  }
+  totals = {static_cast<double>(s), 0.0};
+  regions = {labels.get(), 0, counts.data(), first.data(), 0, chunks};
+  return true;
+}
+
 double RegionStore::pixels(int64_t group, int region, int64_t batch, bool instance) const {
   if (instance) return totals[(images == 1 ? 0 : group) * 2 + region];
   double sum = 0;
@@ -89,11 +105,16 @@ Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask
                    RegionStore* store, RegionNormArgs* args) {
   Dense dense;
   INPAINT_TRY(check_dense("x", x, &dense));
-  INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool or floating, got int32");
-  int64_t n_stride = 0;
-  INPAINT_TRY(check_planes("mask", mask, x, 1, &n_stride));
-  INPAINT_CHECK(store->build(pool, mask, n_stride, dense.s),
-                "mask: out of memory, or the threads failed");
+  bool built = false;
+  if (mask.defined()) {
+    INPAINT_CHECK(mask.dtype != DType::kInt32, "mask: expected bool or floating, got int32");
+    int64_t n_stride = 0;
+    INPAINT_TRY(check_planes("mask", mask, x, 1, &n_stride));
+    built = store->build(pool, mask, n_stride, dense.s);
+  } else {
+    built = store->build_valid(dense.s);
+  }
+  INPAINT_CHECK(built, "mask: out of memory, or the threads failed");
   *args = RegionNormArgs{};
   args->pool = pool;
   args->dtype = x.dtype;
@@ -103,6 +124,18 @@ Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask
   args->c = dense.c;
   args->s = dense.s;
   args->channels_last = dense.channels_last;
+  return {};
+}
+
+Status surround_args(const TensorView& x, const Surround& surround, RegionNormArgs* args) {
+  if (!surround.ratio.defined()) return {};
+  INPAINT_TRY(check_dtype("ratio", surround.ratio, compute_dtype(x.dtype)));
+  INPAINT_TRY(check_dtype("new_mask", surround.new_mask, compute_dtype(x.dtype)));
+  INPAINT_TRY(check_planes("ratio", surround.ratio, x, 1, &args->ratio_n_stride));
+  INPAINT_TRY(check_planes("new_mask", surround.new_mask, x, 1, &args->new_mask_n_stride));
+  args->ratio = surround.ratio.data;
+  args->new_mask = surround.new_mask.data;
+  args->slope = surround.slope;
   return {};
 }
 
@@ -147,44 +180,92 @@ void channel_moments(const RegionNormArgs& args, const RegionStore& store,
   }
 }
 
-Status region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
-                           const TensorView& weight, const TensorView& bias, double eps,
-                           bool scale_eps, bool instance, const TensorView& y,
-                           const TensorView& mean, const TensorView& rstd) {
+namespace {
+
+// The tensors of a norm beside x and y, as both of its passes take them.
+struct Affine {
+  int64_t groups, rows, c;
+  Values weight, bias;
+  bool has_weight, has_bias;
+  double gain(int64_t rc) const { return has_weight ? weight[rc] : 1.0; }
+  double offset(int64_t rc) const { return has_bias ? bias[rc] : 0.0; }
+};
+
+// Which rows a region of one channel has in (groups, rows, c) and in the tables, (groups, 2, c).
+struct Row {
+  int64_t in_tables, in_tensor, of_parameter;
+  Row(const Affine& p, int64_t group, int64_t region, int64_t channel)
+      : in_tables((group * 2 + region) * p.c + channel),
+        in_tensor((group * p.rows + region) * p.c + channel),
+        of_parameter(region * p.c + channel) {}
+};
+
+Status affine_args(const TensorView& x, const TensorView& weight, const TensorView& bias,
+                   const TensorView& mean, const TensorView& rstd, bool instance, int64_t rows,
+                   Affine* p) {
+  const int64_t c = x.size[1];
+  *p = {instance ? x.size[0] : 1,
+        rows,
+        c,
+        {weight.data, weight.dtype},
+        {bias.data, bias.dtype},
+        weight.defined(),
+        bias.defined()};
+  INPAINT_TRY(check_statistics(mean, rstd, p->groups, rows, c));
+  INPAINT_TRY(check_affine("weight", weight, x, rows));
+  return check_affine("bias", bias, x, rows);
+}
+
+// Mean, scale and shift of the forward pass; what the mean loses by rounding to the tensor's type
+// goes into the shift.
+void set_forward(const Affine& p, const Row& row, double mean, double rstd, Tables* tables) {
+  const double scale = rstd * p.gain(row.of_parameter);
+  tables->set(0, row.in_tables, mean);
+  tables->set(1, row.in_tables, scale);
+  const double lost = mean - tables->get(0, row.in_tables);
+  tables->set(2, row.in_tables, p.offset(row.of_parameter) - lost * scale);
+}
+
+Status forward(ParallelFor pool, const TensorView& x, const Surround& surround,
+               const TensorView& mask, const TensorView& weight, const TensorView& bias, double eps,
+               bool scale_eps, bool instance, bool fixed, const TensorView& y,
+               const TensorView& mean, const TensorView& rstd) {
   RegionStore store;
   RegionNormArgs a;
+  Affine p;
   INPAINT_TRY(region_args(pool, x, mask, &store, &a));
+  INPAINT_TRY(surround_args(x, surround, &a));
   INPAINT_TRY(check_like("y", y, "x", x));
-  const int64_t groups = instance ? a.n : 1;
-  INPAINT_TRY(check_statistics(mean, rstd, groups, a.c));
-  INPAINT_TRY(check_affine("weight", weight, x));
-  INPAINT_TRY(check_affine("bias", bias, x));
+  INPAINT_TRY(affine_args(x, weight, bias, mean, rstd, instance, mask.defined() ? 2 : 1, &p));
   if (x.numel() == 0) return {};
   double* means = static_cast<double*>(mean.data);
   double* rstds = static_cast<double*>(rstd.data);
   if (store.soft) {
-    return soft_region_norm_forward(pool, x, mask, weight, bias, eps, scale_eps, instance, y, means,
-                                    rstds);
+    return soft_region_norm_forward(pool, x, surround, mask, weight, bias, eps, scale_eps, instance,
+                                    y, means, rstds);
   }
-  Tables tables(x.dtype, groups, a.c, 3);
-  const Values w{weight.data, weight.dtype}, b{bias.data, bias.dtype};
+  Tables tables(x.dtype, p.groups, a.c, 3);
+  std::vector<double> moments(static_cast<size_t>(2 * tables.row));
   const MomentsOptions options{eps, scale_eps, instance};
   auto finish = [&](int64_t c) {
-    channel_moments(a, store, options, c, means, rstds);
-    for (int64_t row = 0; row < groups * 2; ++row) {
-      const int64_t i = row * a.c + c, rc = row % 2 * a.c + c;
-      const double scale = rstds[i] * (weight.defined() ? w[rc] : 1.0);
-      tables.set(0, i, means[i]);
-      tables.set(1, i, scale);
-      // What the mean loses by rounding to the tensor's type goes into the shift.
-      const double lost = means[i] - tables.get(0, i);
-      tables.set(2, i, (bias.defined() ? b[rc] : 0.0) - lost * scale);
+    double* found = moments.data();
+    if (!fixed) channel_moments(a, store, options, c, found, found + tables.row);
+    for (int64_t group = 0; group < p.groups; ++group) {
+      for (int64_t r = 0; r < p.rows; ++r) {
+        const Row row(p, group, r, c);
+        if (!fixed) {
+          means[row.in_tensor] = found[row.in_tables];
+          rstds[row.in_tensor] = found[tables.row + row.in_tables];
+        }
+        set_forward(p, row, means[row.in_tensor], rstds[row.in_tensor], &tables);
+      }
     }
   };
   std::unique_ptr<double[]> partials = partial_rows(a);
   INPAINT_CHECK(partials != nullptr, "region_norm_forward: out of memory");
   a.partials = partials.get();
   set_finish(&a, &finish);
+  a.fixed = fixed;
   a.mean = tables.at(0);
   a.scale = tables.at(1);
   a.shift = tables.at(2);
@@ -193,51 +274,57 @@ Status region_norm_forward(ParallelFor pool, const TensorView& x, const TensorVi
   return pool_status(cpu_kernels().region_forward(a));
 }
 
-Status region_norm_backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
-                            const TensorView& mask, const TensorView& weight,
-                            const TensorView& mean, const TensorView& rstd, bool instance,
-                            const TensorView& grad_x, const TensorView& grad_weight,
-                            const TensorView& grad_bias) {
+Status backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
+                const Surround& surround, const TensorView& mask, const TensorView& weight,
+                const TensorView& bias, const TensorView& mean, const TensorView& rstd,
+                bool instance, bool fixed, const TensorView& grad_x, const TensorView& grad_weight,
+                const TensorView& grad_bias) {
   RegionStore store;
   RegionNormArgs a;
+  Affine p;
   INPAINT_TRY(region_args(pool, x, mask, &store, &a));
+  INPAINT_TRY(surround_args(x, surround, &a));
   INPAINT_TRY(check_like("grad", grad, "x", x));
   INPAINT_TRY(check_like("grad_x", grad_x, "x", x));
-  const int64_t groups = instance ? a.n : 1;
-  INPAINT_TRY(check_statistics(mean, rstd, groups, a.c));
-  INPAINT_TRY(check_affine("weight", weight, x));
-  INPAINT_TRY(check_affine("grad_weight", grad_weight, x));
-  INPAINT_TRY(check_affine("grad_bias", grad_bias, x));
+  INPAINT_TRY(affine_args(x, weight, bias, mean, rstd, instance, mask.defined() ? 2 : 1, &p));
+  INPAINT_TRY(check_affine("grad_weight", grad_weight, x, p.rows));
+  INPAINT_TRY(check_affine("grad_bias", grad_bias, x, p.rows));
   INPAINT_CHECK(grad_weight.defined() && grad_bias.defined(), "grad_weight, grad_bias: missing");
   const double* means = static_cast<const double*>(mean.data);
   const double* rstds = static_cast<const double*>(rstd.data);
   if (store.soft) {
-    return soft_region_norm_backward(pool, grad, x, mask, weight, means, rstds, instance, grad_x,
-                                     grad_weight, grad_bias);
+    return soft_region_norm_backward(pool, grad, x, surround, mask, weight, bias, means, rstds,
+                                     instance, grad_x, grad_weight, grad_bias);
   }
   if (x.numel() == 0) return {};  // the caller cleared the gradients
-  Tables tables(x.dtype, groups, a.c, 4);
-  for (int64_t i = 0; i < groups * 2 * a.c; ++i) tables.set(0, i, means[i]);
-  const Values w{weight.data, weight.dtype};
+  Tables tables(x.dtype, p.groups, a.c, 5);
+  for (int64_t group = 0; group < p.groups; ++group) {
+    for (int64_t r = 0; r < p.rows; ++r) {
+      for (int64_t c = 0; c < a.c; ++c) {
+        const Row row(p, group, r, c);
+        set_forward(p, row, means[row.in_tensor], rstds[row.in_tensor], &tables);
+      }
+    }
+  }
   auto finish = [&](int64_t c) {
-    for (int r = 0; r < 2; ++r) {
-      const int64_t rc = r * a.c + c;
+    for (int r = 0; r < p.rows; ++r) {
       double weight_sum = 0, bias_sum = 0;
-      for (int64_t group = 0; group < groups; ++group) {
-        const int64_t i = group * 2 * a.c + rc;
-        const double lost = means[i] - tables.get(0, i);
+      for (int64_t group = 0; group < p.groups; ++group) {
+        const Row row(p, group, r, c);
+        const double rstd_here = rstds[row.in_tensor];
+        const double lost = means[row.in_tensor] - tables.get(0, row.in_tables);
         const double sum = sum_units(a, a.partials, instance, group, r, 0, c);
         const double product = sum_units(a, a.partials, instance, group, r, 1, c) - lost * sum;
-        weight_sum += product * rstds[i];
+        weight_sum += product * rstd_here;
         bias_sum += sum;
-        const double count = store.pixels(group, r, a.n, instance);
-        const double k2 = count > 0 ? rstds[i] * rstds[i] * product / count : 0.0;
-        tables.set(1, i, rstds[i] * (weight.defined() ? w[rc] : 1.0));
-        tables.set(2, i, count > 0 ? sum / count - lost * k2 : 0.0);
-        tables.set(3, i, k2);
+        // Given statistics do not depend on x.
+        const double count = fixed ? 0.0 : store.pixels(group, r, a.n, instance);
+        const double k2 = count > 0 ? rstd_here * rstd_here * product / count : 0.0;
+        tables.set(3, row.in_tables, count > 0 ? sum / count - lost * k2 : 0.0);
+        tables.set(4, row.in_tables, k2);
       }
-      set_value(grad_weight, rc, weight_sum);
-      set_value(grad_bias, rc, bias_sum);
+      set_value(grad_weight, r * a.c + c, weight_sum);
+      set_value(grad_bias, r * a.c + c, bias_sum);
     }
   };
   std::unique_ptr<double[]> partials = partial_rows(a);
@@ -247,11 +334,62 @@ Status region_norm_backward(ParallelFor pool, const TensorView& grad, const Tens
   a.grad = grad.data;
   a.mean = tables.at(0);
   a.scale = tables.at(1);
-  a.k1 = tables.at(2);
-  a.k2 = tables.at(3);
+  a.shift = tables.at(2);
+  a.k1 = tables.at(3);
+  a.k2 = tables.at(4);
   a.stat_n_stride = instance ? 2 * a.c : 0;
   a.out = grad_x.data;
   return pool_status(cpu_kernels().region_backward(a));
+}
+
+Status check_block(const Surround& surround, const TensorView& mask, bool fixed) {
+  INPAINT_CHECK(surround.ratio.defined() && surround.new_mask.defined(),
+                "ratio, new_mask: missing");
+  INPAINT_CHECK(!fixed || !mask.defined(), "fixed: statistics are given for one region only");
+  return {};
+}
+
+const TensorView kNone;
+const Surround kNoBlock{kNone, kNone, 1.0};
+
+}  // namespace
+
+Status region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
+                           const TensorView& weight, const TensorView& bias, double eps,
+                           bool scale_eps, bool instance, const TensorView& y,
+                           const TensorView& mean, const TensorView& rstd) {
+  INPAINT_CHECK(mask.defined(), "mask: missing");
+  return forward(pool, x, kNoBlock, mask, weight, bias, eps, scale_eps, instance, false, y, mean,
+                 rstd);
+}
+
+Status region_norm_backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
+                            const TensorView& mask, const TensorView& weight,
+                            const TensorView& mean, const TensorView& rstd, bool instance,
+                            const TensorView& grad_x, const TensorView& grad_weight,
+                            const TensorView& grad_bias) {
+  INPAINT_CHECK(mask.defined(), "mask: missing");
+  return backward(pool, grad, x, kNoBlock, mask, weight, kNone, mean, rstd, instance, false, grad_x,
+                  grad_weight, grad_bias);
+}
+
+Status block_norm_forward(ParallelFor pool, const TensorView& x, const Surround& surround,
+                          const TensorView& mask, const TensorView& weight, const TensorView& bias,
+                          double eps, bool scale_eps, bool fixed, const TensorView& y,
+                          const TensorView& mean, const TensorView& rstd) {
+  INPAINT_TRY(check_block(surround, mask, fixed));
+  return forward(pool, x, surround, mask, weight, bias, eps, scale_eps, false, fixed, y, mean,
+                 rstd);
+}
+
+Status block_norm_backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
+                           const Surround& surround, const TensorView& mask,
+                           const TensorView& weight, const TensorView& bias, const TensorView& mean,
+                           const TensorView& rstd, bool fixed, const TensorView& grad_x,
+                           const TensorView& grad_weight, const TensorView& grad_bias) {
+  INPAINT_TRY(check_block(surround, mask, fixed));
+  return backward(pool, grad, x, surround, mask, weight, bias, mean, rstd, false, fixed, grad_x,
+                  grad_weight, grad_bias);
 }
 
 }  // namespace inpaint

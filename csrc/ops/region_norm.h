@@ -23,6 +23,8 @@ struct RegionStore {
 
   // False if the pool or memory failed.
   bool build(ParallelFor pool, const TensorView& mask, int64_t n_stride, int64_t s);
+  // Every pixel valid.
+  bool build_valid(int64_t s);
   // Pixels of a region in the statistics of `group`.
   double pixels(int64_t group, int region, int64_t batch, bool instance) const;
 };
@@ -50,9 +52,12 @@ inline int64_t units_per_image(const Regions& regions) {
 // Rows for the results of all units, and scratch of channels-last reductions behind them.
 std::unique_ptr<double[]> partial_rows(const RegionNormArgs& args);
 
-// Fills the tensors of `args` that every pass needs.
+// Fills the tensors of `args` that every pass needs. mask undefined: one region.
 Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask,
                    RegionStore* store, RegionNormArgs* args);
+
+// What a block adds to them, if there is one.
+Status surround_args(const TensorView& x, const Surround& surround, RegionNormArgs* args);
 
 // Merges the statistics of one channel, in the order of its units, into mean and rstd (groups, 2,
 // c) in float64.
@@ -74,12 +79,14 @@ void set_finish(RegionNormArgs* args, Body* body) {
 double sum_units(const RegionNormArgs& args, const double* partials, bool instance, int64_t group,
                  int region, int value, int64_t channel);
 
-Status soft_region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
-                                const TensorView& weight, const TensorView& bias, double eps,
-                                bool scale_eps, bool instance, const TensorView& y, double* mean,
-                                double* rstd);
+// With soft labels; in a block where `surround` is one.
+Status soft_region_norm_forward(ParallelFor pool, const TensorView& x, const Surround& surround,
+                                const TensorView& mask, const TensorView& weight,
+                                const TensorView& bias, double eps, bool scale_eps, bool instance,
+                                const TensorView& y, double* mean, double* rstd);
 Status soft_region_norm_backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
-                                 const TensorView& mask, const TensorView& weight,
+                                 const Surround& surround, const TensorView& mask,
+                                 const TensorView& weight, const TensorView& bias,
                                  const double* mean, const double* rstd, bool instance,
                                  const TensorView& grad_x, const TensorView& grad_weight,
                                  const TensorView& grad_bias);

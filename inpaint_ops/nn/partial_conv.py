@@ -39,13 +39,16 @@ class _PartialConv(_Base):
         self.eps = eps
         self.mask_padding_mode = mask_padding_mode
 
-    def forward(self, input: Tensor, mask_in: Mask | None = None) -> Tensor | tuple[Tensor, Mask]:
+    def forward(
+        self, input: Tensor, mask_in: Mask | None = None, masked_input: bool = False
+    ) -> Tensor | tuple[Tensor, Mask]:
         """Convolve the valid pixels.
 
         Args:
             input: (N, C_in, ...).
             mask_in: None, (N or 1, 1, ...), (N or 1, C_in, ...) with ``multi_channel``, or a
                 ChannelMask; 1 = valid.
+            masked_input: ``input`` has been multiplied by the mask already.
 
         Returns:
             y (N, C_out, ...), or ``(y, new_mask)`` with ``return_mask``.
@@ -63,6 +66,7 @@ class _PartialConv(_Base):
             self.eps,
             self.padding_mode,
             self.mask_padding_mode,
+            masked_input,
         )
         return (y, new_mask) if self.return_mask else y
 
@@ -150,7 +154,12 @@ class UpsampledPartialConv2d(PartialConv2d):
         )
 
     def forward(  # type: ignore[override]
-        self, input: Tensor, mask_in: Tensor, skip: Tensor, skip_mask: Tensor
+        self,
+        input: Tensor,
+        mask_in: Tensor,
+        skip: Tensor,
+        skip_mask: Tensor,
+        masked_input: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Enlarge, join and convolve.
 
@@ -159,6 +168,7 @@ class UpsampledPartialConv2d(PartialConv2d):
             mask_in: (N or 1, 1, h, w), 1 = valid.
             skip: (N, C2, H, W).
             skip_mask: (N or 1, 1, H, W).
+            masked_input: ``input`` and ``skip`` have been multiplied by their masks already.
 
         Returns:
             y (N, C_out, H', W') and the new mask (N or 1, 1, H', W').
@@ -172,4 +182,5 @@ class UpsampledPartialConv2d(PartialConv2d):
             self.bias,
             self.kernel_size[0] // 2,
             self.eps,
+            masked_input,
         )

@@ -11,7 +11,7 @@ from ..functional import attention_region_norm, region_norm
 from ..masks import check_mask
 
 
-def _resized(mask: Tensor, x: Tensor) -> Tensor:
+def resized(mask: Tensor, x: Tensor) -> Tensor:
     """The mask at the spatial size of x, by nearest neighbour as the published code does."""
     check_mask(mask)
     if mask.dim() != x.dim() or mask.shape[2:] == x.shape[2:]:
@@ -108,7 +108,7 @@ class RN_B(nn.Module):
         # Row 0 belongs to the pixels where the mask is 1: here those are the holes.
         weight = 1 + torch.stack([self.foreground_gamma, self.background_gamma])
         bias = (self.foreground_beta + self.background_beta).expand(2, -1)
-        return region_norm(x, _resized(mask, x), weight, bias, process_group=self.process_group)
+        return region_norm(x, resized(mask, x), weight, bias, process_group=self.process_group)
 
     def extra_repr(self) -> str:
         """C."""

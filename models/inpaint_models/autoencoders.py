@@ -163,6 +163,7 @@ class PConvAutoencoder(PartialUNet):
                 bias=i == 0,
                 norm=None if i == 0 else nn.BatchNorm2d(channels[i]),
                 activation=nn.Sigmoid() if i == 0 else nn.LeakyReLU(0.2, inplace=True),
+                mask_output=i > 0,  # the picture itself is not masked: 0.5 is the card's choice
             )
             for i in range(_LEVELS)
         ]

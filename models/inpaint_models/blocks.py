@@ -9,7 +9,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from inpaint_ops import RN_B, ChannelMask, PartialConv2d, UpsampledPartialConv2d
+from inpaint_ops import (
+    PartialConv2d,
+    PartialConvBlock,
+    UpsampledPartialConv2d,
+    UpsampledPartialConvBlock,
+)
 
 from .checks import check_image
 
@@ -130,27 +135,7 @@ def check_same_batch(image: Tensor, local_crop: Tensor) -> None:
         )
 
 
-class _PartialUnit(nn.Module):
-    """What follows a partial convolution in both kinds of block."""
-
-    def __init__(
-        self, conv: PartialConv2d, norm: nn.Module | None, activation: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = norm
-        self.activation = activation
-
-    def _finish(self, y: Tensor, new_mask: Tensor, region: Tensor | None) -> Tensor:
-        if isinstance(self.norm, RN_B):
-            # RN_B keeps the polarity of its published code: 1 = hole.
-            y = self.norm(y, 1 - (new_mask if region is None else region))
-        elif self.norm is not None:
-            y = self.norm(y)
-        return y if self.activation is None else self.activation(y)
-
-
-class PartialConvUnit(_PartialUnit):
+class PartialConvUnit(PartialConvBlock):
     """Partial convolution, then normalization, then activation; the last two may be absent.
 
     Liu et al. (2018), eq. 1 (convolution) and 2 (mask). Padding is kernel_size // 2.
@@ -191,26 +176,8 @@ class PartialConvUnit(_PartialUnit):
         )
         super().__init__(conv, norm, activation)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | ChannelMask, region: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Convolve, normalize, activate.
 
-        Args:
-            x: (N, C_in, H, W). What lies under a hole is never read.
-            mask: 1 = valid; (N, 1, H, W), or a `ChannelMask` with one plane per group of channels.
-            region: (N, 1, H0, W0), 1 = valid: the regions of an `RN_B`, resized by it to the
-                output. None: the updated mask.
-
-        Returns:
-            The output (N, C_out, H', W') and its updated mask (N, 1, H', W').
-        """
-        y, updated = self.conv(x, mask)
-        new_mask: Tensor = updated.planes if isinstance(updated, ChannelMask) else updated
-        return self._finish(y, new_mask, region), new_mask
-
-
-class PartialConvUpUnit(_PartialUnit):
+class PartialConvUpUnit(UpsampledPartialConvBlock):
     """A decoder's block: enlarge to the skip's size (nearest), join, then as `PartialConvUnit`."""
 
     def __init__(
@@ -223,33 +190,10 @@ class PartialConvUpUnit(_PartialUnit):
         bias: bool = False,
         norm: nn.Module | None = None,
         activation: nn.Module | None = None,
+        mask_output: bool = True,
     ) -> None:
         """Make a block; the convolution takes deep_channels + skip_channels, deep ones first."""
         conv = UpsampledPartialConv2d(
             deep_channels, skip_channels, out_channels, kernel_size, bias=bias
         )
-        super().__init__(conv, norm, activation)
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        skip: Tensor,
-        skip_mask: Tensor,
-        region: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Enlarge, join, convolve, normalize, activate.
-
-        Where the skip is exactly twice as large, this is nearest up-sampling by 2; other sizes
-        come from odd inputs of a stride-2 convolution.
-
-        Args:
-            x, mask: (N, C1, h, w) and (N, 1, h, w), 1 = valid.
-            skip, skip_mask: (N, C2, H, W) and (N, 1, H, W).
-            region: the regions of an `RN_B`, as in `PartialConvUnit`.
-
-        Returns:
-            The output (N, C_out, H, W) and its updated mask (N, 1, H, W).
-        """
-        y, new_mask = self.conv(x, mask, skip, skip_mask)
-        return self._finish(y, new_mask, region), new_mask
+        super().__init__(conv, norm, activation, mask_output)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .blocks import PartialConvUnit, PartialConvUpUnit, check_batch_norm
 from .checks import check_image, prepare_mask
+from .composite import known_part
 
 
 class PartialUNet(nn.Module):
@@ -65,13 +66,14 @@ class PartialUNet(nn.Module):
 
         features: list[Tensor] = []
         masks: list[Tensor] = []
-        x, m = image, mask
+        # Zero in its holes, as the output of every block is: none of them masks its input.
+        x, m = known_part(image, mask), mask
         for i in range(1, self.levels + 1):
             features.append(x)
             masks.append(m)
-            x, m = self.unit(f"enc{i}")(x, m, region)
+            x, m = self.unit(f"enc{i}")(x, m, region, masked_input=True)
         for i in range(self.levels, 0, -1):
-            x, m = self.unit(f"dec{i}")(x, m, features.pop(), masks.pop())
+            x, m = self.unit(f"dec{i}")(x, m, features.pop(), masks.pop(), masked_input=True)
         return x
 
     def _regions(self, mask: Tensor) -> Tensor | None:

@@ -23,14 +23,20 @@ inline constexpr std::string_view kOpTable =
     "partial_conv_epilogue_backward(grad,ratio,new_mask,grad_raw,grad_bias);"
     "region_norm_forward(x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd);"
     "region_norm_backward(grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias);"
+    "block_norm_forward(x,ratio,new_mask,slope,mask,weight,bias,eps,scale_eps,fixed,y,mean,rstd);"
+    "block_norm_backward(grad,x,ratio,new_mask,slope,mask,weight,bias,mean,rstd,fixed,grad_x,"
+    "grad_weight,grad_bias);"
     "channel_pool(x,pooled,argmax);"
     "narrow_conv(x,weight,padding,dilation,out);"
+    "upsampled_weight_forward(weight,transposed,beside);"
+    "upsampled_weight_backward(grad_transposed,grad_beside,grad_weight);"
     "plane_conv(x,weight,bias,out);"
     "plane_conv_backward_weight(grad,x,grad_weight);"
-    "attention_region_norm_forward(x,mask,maps,eps,y,mean,rstd);"
-    "attention_region_norm_backward_maps(grad,x,mask,maps,mean,rstd,grad_maps,sums);"
-    "attention_region_norm_backward_input(grad,x,mask,maps,mean,rstd,sums,grad_pooled,argmax,"
-    "grad_x);"
+    "attention_region_norm_forward(x,ratio,new_mask,slope,mask,maps,eps,y,mean,rstd);"
+    "attention_region_norm_backward_maps(grad,x,ratio,new_mask,slope,mask,maps,mean,rstd,grad_maps,"
+    "sums);"
+    "attention_region_norm_backward_input(grad,x,ratio,new_mask,slope,mask,maps,mean,rstd,sums,"
+    "grad_pooled,argmax,grad_x);"
     "cuda_mask_update(device,stream,mask,channels,kernel_size,stride,padding,dilation,eps,new_mask,"
     "ratio);"
     "cuda_apply_mask(device,stream,x,mask,channels,out);"
@@ -117,6 +123,30 @@ Status region_norm_backward(ParallelFor pool, const TensorView& grad, const Tens
                             const TensorView& grad_x, const TensorView& grad_weight,
                             const TensorView& grad_bias);
 
+// What stands around a norm in a block, where x is a convolution's raw result: x is multiplied by
+// ratio, and what has been normalized is activated (negative values times slope) and multiplied by
+// new_mask. Both are planes (N|1, 1, ...) in the dtype that x is computed in; both undefined: no
+// block.
+struct Surround {
+  const TensorView& ratio;
+  const TensorView& new_mask;
+  double slope;
+};
+
+// As region_norm, in a block. mask undefined: one region, as in batch norm; weight, bias (R, C),
+// mean, rstd (1, R, C) have a row for each region. fixed: mean and rstd are given (running
+// statistics); then y may be x.
+Status block_norm_forward(ParallelFor pool, const TensorView& x, const Surround& surround,
+                          const TensorView& mask, const TensorView& weight, const TensorView& bias,
+                          double eps, bool scale_eps, bool fixed, const TensorView& y,
+                          const TensorView& mean, const TensorView& rstd);
+
+Status block_norm_backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
+                           const Surround& surround, const TensorView& mask,
+                           const TensorView& weight, const TensorView& bias, const TensorView& mean,
+                           const TensorView& rstd, bool fixed, const TensorView& grad_x,
+                           const TensorView& grad_weight, const TensorView& grad_bias);
+
 // pooled (N, 2, ...): mean and maximum over channels; argmax (N, 1, ...) int32, first of ties.
 Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& pooled,
                     const TensorView& argmax);
@@ -125,6 +155,13 @@ Status channel_pool(ParallelFor pool, const TensorView& x, const TensorView& poo
 // channels, weight (O, C, kh, kw) of any strides, out in the memory order of x.
 Status narrow_conv(ParallelFor pool, const TensorView& x, const TensorView& weight,
                    const int64_t padding[2], const int64_t dilation[2], const TensorView& out);
+
+// weight (O, C1 + C2, 3, 3), of a convolution of an enlarged map beside a skip, as transposed (C1,
+// O, 4, 4), of the transposed convolution of the map itself, and beside (O, C2, 3, 3).
+Status upsampled_weight_forward(ParallelFor pool, const TensorView& weight,
+                                const TensorView& transposed, const TensorView& beside);
+Status upsampled_weight_backward(ParallelFor pool, const TensorView& grad_transposed,
+                                 const TensorView& grad_beside, const TensorView& grad_weight);
 
 // Stride-1 convolution of one or two planes into one or two, odd window, zero padding that keeps
 // the size: x (N, P, H, W), weight (Q, P, kh, kw), bias (Q) or undefined, out (N, Q, H, W).
@@ -135,25 +172,26 @@ Status plane_conv_backward_weight(ParallelFor pool, const TensorView& grad, cons
                                   const TensorView& grad_weight);
 
 // y = normalized(x) * (1 + gamma) + beta; maps (N, 2, ...) holds gamma and beta per pixel.
-Status attention_region_norm_forward(ParallelFor pool, const TensorView& x, const TensorView& mask,
+Status attention_region_norm_forward(ParallelFor pool, const TensorView& x,
+                                     const Surround& surround, const TensorView& mask,
                                      const TensorView& maps, double eps, const TensorView& y,
                                      const TensorView& mean, const TensorView& rstd);
 
 // grad_maps (N, 2, ...): of gamma and beta. sums (2, 2, C) float64: per region the mean of the
 // gradient and of the gradient times the normalized value, as the input gradient needs them.
 Status attention_region_norm_backward_maps(ParallelFor pool, const TensorView& grad,
-                                           const TensorView& x, const TensorView& mask,
-                                           const TensorView& maps, const TensorView& mean,
-                                           const TensorView& rstd, const TensorView& grad_maps,
-                                           const TensorView& sums);
+                                           const TensorView& x, const Surround& surround,
+                                           const TensorView& mask, const TensorView& maps,
+                                           const TensorView& mean, const TensorView& rstd,
+                                           const TensorView& grad_maps, const TensorView& sums);
 
 // The input gradient, the gradient of the channel mean and maximum added in the same pass.
 Status attention_region_norm_backward_input(ParallelFor pool, const TensorView& grad,
-                                            const TensorView& x, const TensorView& mask,
-                                            const TensorView& maps, const TensorView& mean,
-                                            const TensorView& rstd, const TensorView& sums,
-                                            const TensorView& grad_pooled, const TensorView& argmax,
-                                            const TensorView& grad_x);
+                                            const TensorView& x, const Surround& surround,
+                                            const TensorView& mask, const TensorView& maps,
+                                            const TensorView& mean, const TensorView& rstd,
+                                            const TensorView& sums, const TensorView& grad_pooled,
+                                            const TensorView& argmax, const TensorView& grad_x);
 
 // ---- CUDA ------------------------------------------------------------------------------------
 // As on the CPU, asynchronous on `stream` of `device`; says so if CUDA was not built.

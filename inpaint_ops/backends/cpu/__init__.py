@@ -8,12 +8,21 @@ from torch import Tensor
 from ... import core
 from .apply_mask import apply_mask
 from .attention_region_norm import (
+    attention_block_norm_backward,
+    attention_block_norm_forward,
     attention_region_norm_backward,
     attention_region_norm_forward,
+)
+from .block_norm import (
+    block_norm_backward,
+    block_norm_fixed,
+    block_norm_fixed_,
+    block_norm_forward,
 )
 from .mask_update import mask_update
 from .partial_conv import partial_conv_backward, partial_conv_forward
 from .region_norm import region_norm_backward, region_norm_forward
+from .upsampled_weight import upsampled_weight_backward, upsampled_weight_forward
 
 NAME = "cpu"
 OPS = {
@@ -21,10 +30,18 @@ OPS = {
     "apply_mask": apply_mask,
     "partial_conv_forward": partial_conv_forward,
     "partial_conv_backward": partial_conv_backward,
+    "upsampled_weight_forward": upsampled_weight_forward,
+    "upsampled_weight_backward": upsampled_weight_backward,
     "region_norm_forward": region_norm_forward,
     "region_norm_backward": region_norm_backward,
     "attention_region_norm_forward": attention_region_norm_forward,
     "attention_region_norm_backward": attention_region_norm_backward,
+    "block_norm_forward": block_norm_forward,
+    "block_norm_fixed": block_norm_fixed,
+    "block_norm_fixed_": block_norm_fixed_,
+    "block_norm_backward": block_norm_backward,
+    "attention_block_norm_forward": attention_block_norm_forward,
+    "attention_block_norm_backward": attention_block_norm_backward,
 }
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

@@ -10,7 +10,8 @@ from ..layout import dense, like
 from ..precision import compute_dtype
 
 
-def _optional(tensor: Tensor | None) -> core.TensorView | None:
+def optional(tensor: Tensor | None) -> core.TensorView | None:
+    """A view of a tensor, if there is one."""
     return None if tensor is None else core.view(tensor.contiguous())
 
 
@@ -29,7 +30,7 @@ def region_norm_forward(
     mean = torch.zeros(x.shape[0] if instance else 1, 2, x.shape[1], dtype=torch.float64)
     rstd = torch.zeros_like(mean)
     core.load().region_norm_forward(
-        core.view(x), core.view(mask.contiguous()), _optional(weight), _optional(bias), eps,
+        core.view(x), core.view(mask.contiguous()), optional(weight), optional(bias), eps,
         scale_eps, instance, core.view(y), core.view(mean), core.view(rstd),
     )  # fmt: skip
     return y, mean, rstd
@@ -50,7 +51,7 @@ def region_norm_backward(
     grad_weight = x.new_zeros(2, x.shape[1], dtype=compute_dtype(x.dtype))
     grad_bias = torch.zeros_like(grad_weight)
     core.load().region_norm_backward(
-        core.view(like(grad, x)), core.view(x), core.view(mask.contiguous()), _optional(weight),
+        core.view(like(grad, x)), core.view(x), core.view(mask.contiguous()), optional(weight),
         core.view(mean), core.view(rstd), instance, core.view(grad_x), core.view(grad_weight),
         core.view(grad_bias),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ... import core
 from ..gpu import no_gpu
+from ..reference.composed import Composed
 from .apply_mask import apply_mask
 from .attention_region_norm import (
     attention_region_norm_backward,
@@ -26,6 +27,12 @@ OPS = {
     "region_norm_backward": region_norm_backward,
     "attention_region_norm_forward": attention_region_norm_forward,
     "attention_region_norm_backward": attention_region_norm_backward,
+    **Composed(
+        region_norm_forward,
+        region_norm_backward,
+        attention_region_norm_forward,
+        attention_region_norm_backward,
+    ).ops(),
 }
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -11,6 +11,7 @@ from .attention_region_norm import (
     attention_region_norm_backward,
     attention_region_norm_forward,
 )
+from .composed import Composed
 from .mask_update import mask_update
 from .partial_conv import partial_conv_backward, partial_conv_forward
 from .region_norm import region_norm_backward, region_norm_forward
@@ -25,6 +26,12 @@ OPS = {
     "region_norm_backward": region_norm_backward,
     "attention_region_norm_forward": attention_region_norm_forward,
     "attention_region_norm_backward": attention_region_norm_backward,
+    **Composed(
+        region_norm_forward,
+        region_norm_backward,
+        attention_region_norm_forward,
+        attention_region_norm_backward,
+    ).ops(),
 }
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..gpu import no_gpu
+from ..reference.composed import Composed
 
 NAME = "triton"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -38,7 +39,7 @@ def _late(op: str) -> Callable[..., Any]:
     return run
 
 
-OPS = {
+_SEPARATE = {
     op: _late(op)
     for op in (
         "mask_update",
@@ -50,6 +51,15 @@ OPS = {
         "attention_region_norm_forward",
         "attention_region_norm_backward",
     )
+}
+OPS = {
+    **_SEPARATE,
+    **Composed(
+        _SEPARATE["region_norm_forward"],
+        _SEPARATE["region_norm_backward"],
+        _SEPARATE["attention_region_norm_forward"],
+        _SEPARATE["attention_region_norm_backward"],
+    ).ops(),
 }
 
 

@@ -1,0 +1,131 @@
+"""What follows the convolution in a block, on its raw result: two passes forward, two backward.
+
+The ratio is applied while the raw result is read, activation and new mask while the result is
+written: neither has a pass of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ... import core
+from ..layout import dense, like
+from ..precision import compute_dtype
+from .region_norm import optional
+
+
+def plane(values: Tensor, x: Tensor) -> core.TensorView:
+    """A map over x's pixels in the dtype that x is computed in."""
+    return core.view(values.to(compute_dtype(x.dtype)).contiguous())
+
+
+def _run_forward(
+    x: Tensor,
+    ratio: Tensor,
+    new_mask: Tensor,
+    slope: float,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    scale_eps: bool,
+    fixed: bool,
+    y: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+) -> None:
+    core.load().block_norm_forward(
+        core.view(x), plane(ratio, x), plane(new_mask, x), slope, optional(mask), optional(weight),
+        optional(bias), eps, scale_eps, fixed, core.view(y), core.view(mean), core.view(rstd),
+    )  # fmt: skip
+
+
+def block_norm_forward(
+    x: Tensor,
+    ratio: Tensor,
+    new_mask: Tensor,
+    slope: float,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    scale_eps: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y; mean and rstd, (1, 2, C), or (1, 1, C) without a mask: batch norm's one region."""
+    x = dense(x)
+    y = torch.empty_like(x)
+    mean = torch.zeros(1, 1 if mask is None else 2, x.shape[1], dtype=torch.float64)
+    rstd = torch.zeros_like(mean)
+    _run_forward(
+        x, ratio, new_mask, slope, mask, weight, bias, eps, scale_eps, False, y, mean, rstd
+    )
+    return y, mean, rstd
+
+
+def block_norm_fixed(
+    x: Tensor,
+    ratio: Tensor,
+    new_mask: Tensor,
+    slope: float,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+) -> Tensor:
+    """y by given statistics (1, 1, C)."""
+    x = dense(x)
+    y = torch.empty_like(x)
+    _run_forward(
+        x, ratio, new_mask, slope, None, weight, bias, 0.0, False, True, y, mean.contiguous(),
+        rstd.contiguous(),
+    )  # fmt: skip
+    return y
+
+
+def block_norm_fixed_(
+    x: Tensor,
+    ratio: Tensor,
+    new_mask: Tensor,
+    slope: float,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+) -> None:
+    """The same, in place."""
+    source = dense(x)
+    _run_forward(
+        source, ratio, new_mask, slope, None, weight, bias, 0.0, False, True, source,
+        mean.contiguous(), rstd.contiguous(),
+    )  # fmt: skip
+    if source is not x:
+        x.copy_(source)
+
+
+def block_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    ratio: Tensor,
+    new_mask: Tensor,
+    slope: float,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+    fixed: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias; the statistics are given ones if ``fixed``."""
+    x = dense(x)
+    grad_x = torch.empty_like(x)
+    rows = 1 if mask is None else 2
+    grad_weight = x.new_zeros(rows, x.shape[1], dtype=compute_dtype(x.dtype))
+    grad_bias = torch.zeros_like(grad_weight)
+    core.load().block_norm_backward(
+        core.view(like(grad, x)), core.view(x), plane(ratio, x), plane(new_mask, x), slope,
+        optional(mask), optional(weight), optional(bias), core.view(mean.contiguous()),
+        core.view(rstd.contiguous()), fixed, core.view(grad_x), core.view(grad_weight),
+        core.view(grad_bias),
+    )  # fmt: skip
+    return grad_x, grad_weight, grad_bias
