@@ -77,7 +77,7 @@ SCHEMAS: dict[str, str] = {
     ),
     "block_norm_backward": (
         "(Tensor grad, Tensor x, Tensor ratio, Tensor new_mask, float slope, Tensor? mask,"
-        " Tensor? weight, Tensor? bias, Tensor mean, Tensor rstd, bool fixed)"
+        " Tensor? weight, Tensor? bias, Tensor mean, Tensor rstd, bool fixed, bool needs_affine)"
         " -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)"
     ),
     "attention_block_norm_forward": (
@@ -294,9 +294,14 @@ def _fake_block_norm_backward(
     new_mask: Tensor,
     slope: float,
     mask: Tensor | None,
-    *rest: Any,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+    fixed: bool,
+    needs_affine: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    rows = 1 if mask is None else 2
+    rows = (1 if mask is None else 2) if needs_affine else 0
     affine = x.new_empty(rows, x.shape[1], dtype=compute_dtype(x.dtype))
     return torch.empty_like(dense(x)), affine, torch.empty_like(affine)
 

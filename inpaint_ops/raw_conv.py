@@ -33,7 +33,7 @@ def raw_partial_conv2d(
     mask: Mask,
     weight: Tensor,
     stride: int | Sequence[int],
-    padding: int | Sequence[int],
+    padding: int | Sequence[int] | str,
     dilation: int | Sequence[int],
     groups: int,
     multi_channel: bool,
@@ -50,9 +50,11 @@ def raw_partial_conv2d(
     check_weight(x, weight, None, groups)
     form = planes_for(mask, x, multi_channel)
     assert form.planes is not None
-    strides, before, _, dilations = window(
+    strides, before, extra, dilations = window(
         "x", x.shape[2:], weight.shape[2:], stride, padding, dilation
     )
+    if any(extra):
+        raise ValueError(f"padding: expected the same on both sides, got {padding!r}")
     if not masked_input:
         x = apply_mask(x, form.planes, form.channels)
     raw = F.conv2d(x, weight, None, strides, before, dilations, groups)

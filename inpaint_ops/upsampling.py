@@ -28,10 +28,10 @@ from .masks import check_plane, normalize_dtype
 from .raw_conv import Raw, planes, raw_partial_conv2d
 from .validation import autocast, check_parameters, check_skip, check_x
 
-# Output pixels of a batch from which on the transposed convolution was the faster form of a training
-# step, in both memory orders (two CPU cores, oneDNN): what it saves grows with them, what it costs
-# (other weights, and their gradient) does not. 0.5 of the time at 4 x 64x64, level at 4 x 16x16 and
-# at 256 x 2x2, slower below.
+# Output pixels of a batch from which on the transposed convolution was the faster form of a
+# training step, in both memory orders (two CPU cores, oneDNN): what it saves grows with them, what
+# it costs (other weights, and their gradient) does not. 0.5 of the time at 4 x 64x64, level at
+# 4 x 16x16 and at 256 x 2x2, slower below.
 _LEAST_PIXELS = 1024
 
 

@@ -69,16 +69,47 @@ def _conv_arguments(
     return forward, backward
 
 
-def _attention_arguments(order: str, dtype: torch.dtype) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _attention_arguments(
+    order: str, dtype: torch.dtype, surround: tuple[Any, ...]
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """In a block, if it has a surround."""
     x = _x(order, dtype=dtype)
     parameters = [
         torch.randn(1, 2, 3, 3), torch.randn(1, 1, 3, 3), torch.randn(1), torch.randn(1, 1, 3, 3),
         torch.randn(1),
     ]  # fmt: skip
-    forward = (x, *parameters, 0.5, 1e-5)
-    _, *by_products = _ops.attention_region_norm_forward.default(*forward)
+    forward = (x, *surround, *parameters, 0.5, 1e-5)
+    kind = "block" if surround else "region"
+    _, *by_products = getattr(_ops, f"attention_{kind}_norm_forward").default(*forward)
     aw, gw, _, bw, _ = parameters
-    return forward, (_x(order, dtype=dtype), x, aw, gw, bw, *by_products, 0.5)
+    return forward, (_x(order, dtype=dtype), x, *surround, aw, gw, bw, *by_products, 0.5)
+
+
+def _block_arguments(name: str, order: str, dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
+    for regions in (True, False):
+        x, mask, rows = _x(order, dtype=dtype), _mask(), 2 if regions else 1
+        weight = torch.randn(rows, C) if regions else None
+        surround = (mask * 1.5, mask, 0.2)
+        given = (x, *surround, _mask() if regions else None, weight, weight)
+        _, mean, rstd = _ops.block_norm_forward.default(*given, 1e-5, regions)
+        if name == "block_norm_forward":
+            yield (*given, 1e-5, regions)
+        elif name == "block_norm_backward":
+            yield (_x(order, dtype=dtype), *given, mean, rstd, False, True)
+            if not regions:
+                yield (_x(order, dtype=dtype), *given, mean, rstd, True, False)
+        elif not regions:
+            yield (x, *surround, weight, torch.randn(1, C), mean, rstd)
+
+
+def _upsampled_weight_arguments(
+    name: str, order: str, dtype: torch.dtype
+) -> Iterator[tuple[Any, ...]]:
+    weight = _x(order, 5, C, 3, 3, dtype=dtype)
+    if name.endswith("forward"):
+        yield weight, 3
+    else:
+        yield _x(order, 3, 5, 4, 4, dtype=dtype), weight
 
 
 def _samples(name: str, order: str, dtype: torch.dtype) -> Iterator[tuple[Any, ...]]:
@@ -101,8 +132,13 @@ def _samples(name: str, order: str, dtype: torch.dtype) -> Iterator[tuple[Any, .
             _, mean, rstd = _ops.region_norm_forward.default(*forward)
             backward = (_x(order, dtype=dtype), x, mask, weight, mean, rstd, instance)
             yield backward if name.endswith("backward") else forward
+    elif name.startswith("block_norm"):
+        yield from _block_arguments(name, order, dtype)
+    elif name.startswith("upsampled_weight"):
+        yield from _upsampled_weight_arguments(name, order, dtype)
     else:
-        yield _attention_arguments(order, dtype)[name.endswith("backward")]
+        surround = (_mask() * 1.5, _mask(), 0.2) if "block" in name else ()
+        yield _attention_arguments(order, dtype, surround)[name.endswith("backward")]
 
 
 @pytest.mark.parametrize("order", ["nchw", "nhwc", "transposed"])

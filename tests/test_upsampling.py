@@ -148,7 +148,7 @@ def test_gradcheck_of_the_transposed_form(monkeypatch: pytest.MonkeyPatch) -> No
     a = {k: v[:1, :2] if v.dim() == 4 else v for k, v in a.items()}
     a["weight"] = torch.randn(2, 4, 3, 3, dtype=torch.float64)
     a["bias"] = a["bias"][:2]
-    assert upsampling._as_transposed(a["x"], a["skip"], a["weight"], 1)
+    assert upsampling._as_transposed(upsampling._prepare(**a), 1)
     leaves = tuple(a[k].requires_grad_() for k in ("x", "skip", "weight", "bias"))
 
     def call(x: Tensor, skip: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ struct RegionNormArgs {
   const void* new_mask;
   int64_t ratio_n_stride, new_mask_n_stride;
   double slope;
-  bool fixed;  // forward: the tables are complete, no statistics are taken; y may be x
+  bool fixed;  // the tables are complete: nothing is reduced; forward, y may be x
   // Per pixel (attention form), (n, 2, s): gamma and beta; or null:
   const void* maps;
   void* grad_maps;

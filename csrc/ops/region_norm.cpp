@@ -289,7 +289,8 @@ Status backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
   INPAINT_TRY(affine_args(x, weight, bias, mean, rstd, instance, mask.defined() ? 2 : 1, &p));
   INPAINT_TRY(check_affine("grad_weight", grad_weight, x, p.rows));
   INPAINT_TRY(check_affine("grad_bias", grad_bias, x, p.rows));
-  INPAINT_CHECK(grad_weight.defined() && grad_bias.defined(), "grad_weight, grad_bias: missing");
+  INPAINT_CHECK(grad_weight.defined() == grad_bias.defined(),
+                "grad_weight, grad_bias: expected both or neither");
   const double* means = static_cast<const double*>(mean.data);
   const double* rstds = static_cast<const double*>(rstd.data);
   if (store.soft) {
@@ -313,8 +314,11 @@ Status backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
         const Row row(p, group, r, c);
         const double rstd_here = rstds[row.in_tensor];
         const double lost = means[row.in_tensor] - tables.get(0, row.in_tables);
-        const double sum = sum_units(a, a.partials, instance, group, r, 0, c);
-        const double product = sum_units(a, a.partials, instance, group, r, 1, c) - lost * sum;
+        double sum = 0, product = 0;
+        if (!a.fixed) {
+          sum = sum_units(a, a.partials, instance, group, r, 0, c);
+          product = sum_units(a, a.partials, instance, group, r, 1, c) - lost * sum;
+        }
         weight_sum += product * rstd_here;
         bias_sum += sum;
         // Given statistics do not depend on x.
@@ -323,6 +327,7 @@ Status backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
         tables.set(3, row.in_tables, count > 0 ? sum / count - lost * k2 : 0.0);
         tables.set(4, row.in_tables, k2);
       }
+      if (!grad_weight.defined()) continue;
       set_value(grad_weight, r * a.c + c, weight_sum);
       set_value(grad_bias, r * a.c + c, bias_sum);
     }
@@ -331,6 +336,7 @@ Status backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
   INPAINT_CHECK(partials != nullptr, "region_norm_backward: out of memory");
   a.partials = partials.get();
   set_finish(&a, &finish);
+  a.fixed = fixed && !grad_weight.defined();  // there is nothing to sum
   a.grad = grad.data;
   a.mean = tables.at(0);
   a.scale = tables.at(1);

@@ -183,7 +183,7 @@ Status soft_region_norm_backward(ParallelFor pool, const TensorView& grad, const
           set_value(grad_x, p.at(n, c, s), p.block ? out * p.factor(n, s) : out);
         });
       }
-      for (int r = 0; r < 2; ++r) {
+      for (int r = 0; grad_weight.defined() && r < 2; ++r) {
         set_value(grad_weight, r * C + c, grad_w[r]);
         set_value(grad_bias, r * C + c, grad_b[r]);
       }

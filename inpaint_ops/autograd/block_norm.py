@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -100,8 +101,7 @@ class BlockNorm(torch.autograd.Function):
         """Gradients of x, weight and bias."""
         if grad is None:
             return (None,) * 9
-        grads = _gradients(ctx, grad, ctx.saved_tensors)
-        grad_x, grad_weight, grad_bias = _asked(grads, ctx.needs_input_grad, (0, 5, 6))
+        grad_x, grad_weight, grad_bias = _gradients(ctx, grad, (0, 5, 6))
         return (grad_x, None, None, None, None, grad_weight, grad_bias, None, None)
 
 
@@ -125,22 +125,17 @@ class BlockNormFixed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         """Gradients of x, weight and bias."""
-        grads = _gradients(ctx, grad, ctx.saved_tensors)
-        grad_x, grad_weight, grad_bias = _asked(grads, ctx.needs_input_grad, (0, 4, 5))
+        grad_x, grad_weight, grad_bias = _gradients(ctx, grad, (0, 4, 5))
         return (grad_x, None, None, None, grad_weight, grad_bias, None, None)
 
 
-def _asked(
-    grads: tuple[Tensor, ...], needs: tuple[bool, ...], at: tuple[int, ...]
-) -> list[Tensor | None]:
-    return [grad if needs[i] else None for grad, i in zip(grads, at, strict=True)]
-
-
-def _gradients(ctx: Any, grad: Tensor, saved: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _gradients(ctx: Any, grad: Tensor, at: tuple[int, int, int]) -> list[Tensor | None]:
+    """Those of x, weight and bias that are asked for; ``at``: where they are among the inputs."""
+    needs = [ctx.needs_input_grad[i] for i in at]
     with same_backend(ctx):
-        run = BlockNormBackward.apply if wants_graph() else _run_backward
-        out: tuple[Tensor, ...] = run(grad, *saved, *ctx.options)
-    return out
+        run: Callable[..., Any] = BlockNormBackward.apply if wants_graph() else _run_backward
+        grads = run(grad, *ctx.saved_tensors, *ctx.options, needs[1] or needs[2])
+    return [g if need else None for g, need in zip(grads, needs, strict=True)]
 
 
 def _run_backward(
@@ -155,10 +150,12 @@ def _run_backward(
     rstd: Tensor,
     slope: float,
     fixed: bool,
-    *_: Any,
+    eps: float,
+    scale_eps: bool,
+    needs_affine: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     out: tuple[Tensor, Tensor, Tensor] = _backward(
-        grad, x, ratio, new_mask, slope, mask, weight, bias, mean, rstd, fixed
+        grad, x, ratio, new_mask, slope, mask, weight, bias, mean, rstd, fixed, needs_affine
     )
     return out
 
@@ -169,7 +166,8 @@ class BlockNormBackward(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Run the backward op."""
-        return _run_backward(*inputs)
+        out: tuple[Tensor, Tensor, Tensor] = _run_backward(*inputs)
+        return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -183,16 +181,17 @@ class BlockNormBackward(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         """Gradients of the incoming gradient, x, weight and bias."""
         grad, x, ratio, new_mask, mask, weight, bias, mean, rstd = ctx.saved_tensors
-        slope, fixed, eps, scale_eps = ctx.options
-        present = (True, weight is not None, bias is not None)
+        slope, fixed, eps, scale_eps, needs_affine = ctx.options
+        present = (True, needs_affine and weight is not None, needs_affine and bias is not None)
         asked = [gg if has else None for gg, has in zip(grads, present, strict=True)]
         if all(gg is None for gg in asked):
-            return (None,) * 13
+            return (None,) * 14
 
         def plain(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
             if fixed:
                 u = fixed_map(x * ratio, weight, bias, mean, rstd)
-                return (activated(u, slope) * new_mask).to(x.dtype)
+                fixed_y: Tensor = (activated(u, slope) * new_mask).to(x.dtype)
+                return fixed_y
             y: Tensor = REFERENCE["block_norm_forward"](
                 x, ratio, new_mask, slope, mask, weight, bias, eps, scale_eps
             )[0]
@@ -201,7 +200,7 @@ class BlockNormBackward(torch.autograd.Function):
         grad_grad, grad_x, grad_weight, grad_bias = second_order(
             plain, [x, weight, bias], grad, asked
         )
-        return (grad_grad, grad_x, None, None, None, grad_weight, grad_bias, *(None,) * 6)
+        return (grad_grad, grad_x, None, None, None, grad_weight, grad_bias, *(None,) * 7)
 
 
 class BlockActivation(torch.autograd.Function):
@@ -230,8 +229,9 @@ class BlockActivation(torch.autograd.Function):
         else:
             with same_backend(ctx):
                 grad_x, _, grad_bias = _backward(
-                    grad, y, ratio, new_mask, ctx.slope, None, None, None, *_identity(y), True
-                )
+                    grad, y, ratio, new_mask, ctx.slope, None, None, None, *_identity(y), True,
+                    bias is not None,
+                )  # fmt: skip
         needs = ctx.needs_input_grad
         return (
             grad_x if needs[0] else None,

@@ -111,7 +111,7 @@ class _Block(nn.Module):
 
 
 def _basic(norm: RN_B, raw: Raw, surround: Surround, region: Tensor | None) -> Tensor:
-    valid = raw.new_mask
+    valid = raw.new_mask.detach()  # the compiler takes no tensor twice
     if region is not None:
         valid = resized(region, raw.x)
         check_plane("region", valid, raw.x)

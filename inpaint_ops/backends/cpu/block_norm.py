@@ -115,17 +115,23 @@ def block_norm_backward(
     mean: Tensor,
     rstd: Tensor,
     fixed: bool,
+    needs_affine: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias; the statistics are given ones if ``fixed``."""
+    """Gradients of x, weight and bias; the statistics are given ones if ``fixed``.
+
+    Those of weight and bias are empty, (0, C), unless ``needs_affine``; given statistics then save
+    the pass that sums.
+    """
     x = dense(x)
     grad_x = torch.empty_like(x)
-    rows = 1 if mask is None else 2
+    rows = (1 if mask is None else 2) if needs_affine else 0
     grad_weight = x.new_zeros(rows, x.shape[1], dtype=compute_dtype(x.dtype))
     grad_bias = torch.zeros_like(grad_weight)
     core.load().block_norm_backward(
         core.view(like(grad, x)), core.view(x), plane(ratio, x), plane(new_mask, x), slope,
         optional(mask), optional(weight), optional(bias), core.view(mean.contiguous()),
-        core.view(rstd.contiguous()), fixed, core.view(grad_x), core.view(grad_weight),
-        core.view(grad_bias),
+        core.view(rstd.contiguous()), fixed, core.view(grad_x),
+        core.view(grad_weight) if needs_affine else None,
+        core.view(grad_bias) if needs_affine else None,
     )  # fmt: skip
     return grad_x, grad_weight, grad_bias

@@ -4,6 +4,9 @@ nothing faster can. The functions of the forward ops are differentiable as they 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
 from .apply_mask import apply_mask
@@ -17,7 +20,7 @@ from .partial_conv import partial_conv_backward, partial_conv_forward
 from .region_norm import region_norm_backward, region_norm_forward
 
 NAME = "reference"
-OPS = {
+OPS: dict[str, Callable[..., Any]] = {
     "mask_update": mask_update,
     "apply_mask": apply_mask,
     "partial_conv_forward": partial_conv_forward,

@@ -73,20 +73,18 @@ class Composed:
 
     def ops(self) -> dict[str, Callable[..., Any]]:
         """By the operators' names; the decoder's weights are no work for a kernel."""
-        return {
-            "upsampled_weight_forward": upsampled_weight_forward,
-            "upsampled_weight_backward": upsampled_weight_backward,
-        } | {
-            name: getattr(self, name)
-            for name in (
-                "block_norm_forward",
-                "block_norm_fixed",
-                "block_norm_fixed_",
-                "block_norm_backward",
-                "attention_block_norm_forward",
-                "attention_block_norm_backward",
-            )
-        }
+        names = (
+            "block_norm_forward",
+            "block_norm_fixed",
+            "block_norm_fixed_",
+            "block_norm_backward",
+            "attention_block_norm_forward",
+            "attention_block_norm_backward",
+        )
+        ops: dict[str, Callable[..., Any]] = {name: getattr(self, name) for name in names}
+        ops["upsampled_weight_forward"] = upsampled_weight_forward
+        ops["upsampled_weight_backward"] = upsampled_weight_backward
+        return ops
 
     def block_norm_forward(
         self,
@@ -145,8 +143,12 @@ class Composed:
         mean: Tensor,
         rstd: Tensor,
         fixed: bool,
+        needs_affine: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of x, weight and bias; the statistics are given ones if ``fixed``."""
+        """Gradients of x, weight and bias; the statistics are given ones if ``fixed``.
+
+        Those of weight and bias are empty, (0, C), unless ``needs_affine``.
+        """
         x = dense(x)
         z = x * ratio
         if mask is None:
@@ -173,7 +175,9 @@ class Composed:
                 two_rows(weight) if mask is None else weight, mean, rstd, False,
             )  # fmt: skip
             grad_weight, grad_bias = grad_weight[:rows].contiguous(), grad_bias[:rows].contiguous()
-        return like((grad_z * ratio).to(x.dtype), x), grad_weight, grad_bias
+        if not needs_affine:
+            grad_weight, grad_bias = grad_weight[:0], grad_bias[:0].clone()
+        return like((grad_z * ratio).to(x.dtype), x), grad_weight.clone(), grad_bias
 
     def attention_block_norm_forward(
         self, x: Tensor, ratio: Tensor, new_mask: Tensor, slope: float, *rest: Any
