@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from inpaint_models.training.errors import InpaintError
+from inpaint_models.errors import InpaintError
 
 from . import draw
 from .backends import compare

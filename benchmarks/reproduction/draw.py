@@ -12,7 +12,8 @@ import torch
 from inpaint_models.composite import composite
 from inpaint_models.training.baselines import Fill, telea
 from inpaint_models.training.checkpoints import load_generator
-from inpaint_models.training.evaluate import Batch, predict, visible
+from inpaint_models.training.data import Batch
+from inpaint_models.training.evaluate import predict, visible
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
@@ -66,7 +67,7 @@ COLOURS = {
     HOLE_HIGH: "#9d0208",
 }
 SETTLED = {"discriminator": 0.57, "adversarial": 0.43}
-"""Where the losses of paper 000's discriminator and generator settle, by its figures."""
+"""Where the losses of Shi, Li, Jia's discriminator and generator settle, by their figures."""
 PAPER, INK, GREY = (251, 250, 247), (38, 70, 83), 0.5
 GAP, LINE = 6, 16
 QUALITY = 88
@@ -161,7 +162,7 @@ def _sheet(tests: TestSet, columns: Mapping[str, Fill], path: Path, *, filled: b
     for i, name in enumerate(SHOWN):
         at = tests.names.index(name)
         mask = (~tests.holes[i][None]).float()
-        batch = Batch([name], tests.images[at : at + 1], mask)
+        batch = Batch(tests.images[at : at + 1], mask, [name])
         outputs = {title: predict(fill, batch) for title, fill in columns.items()}
         if filled:
             outputs = {

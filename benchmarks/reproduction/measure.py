@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from inpaint_models.training import evaluate
 from inpaint_models.training.baselines import BASELINES, Fill
-from inpaint_models.training.data import Transform
+from inpaint_models.training.data import Batch, Transform
 from inpaint_models.training.sources import ImageFolder
 from torch import Tensor
 
@@ -36,7 +36,7 @@ class TestSet:
     holes: Tensor
     tiles: bool
 
-    def __iter__(self) -> Iterator[evaluate.Batch]:
+    def __iter__(self) -> Iterator[Batch]:
         """Each picture with its masks, in a fixed order."""
         rounds = 1 if self.tiles else len(self.holes)
         for first in range(rounds):
@@ -44,7 +44,7 @@ class TestSet:
                 part = slice(start, start + GROUP)
                 images = self.images[part]
                 which = (first + torch.arange(start, start + len(images))) % len(self.holes)
-                yield evaluate.Batch(self.names[part], images, (~self.holes[which]).float())
+                yield Batch(images, (~self.holes[which]).float(), self.names[part])
 
 
 def load_tests(work: Path, masks: str) -> TestSet:

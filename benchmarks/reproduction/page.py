@@ -36,7 +36,7 @@ from .plan import (
 
 PAGE = machine.ROOT / "docs" / "reproduction.md"
 JUDGED = ("l1_percent", "psnr", "ssim")
-"""The metrics of paper 000's table."""
+"""The metrics of Shi, Li, Jia's table."""
 TAIL = 10
 """So many last rows of a log are averaged: 500 iterations of the U-Nets."""
 
@@ -55,11 +55,11 @@ def page(results: Results) -> str:
         "\n".join(f"- {line}" for line in summary(results)),
         "## What was done",
         _setting(results),
-        "## PC and CGAN+PC+RN (paper 000)",
+        "## PC and CGAN+PC+RN (Shi, Li, Jia)",
         *_unets(results),
-        "## Blind and partial autoencoder (paper 002)",
+        "## Blind and partial autoencoder (Lokray, Ghosh)",
         *_autoencoders(results),
-        "## The error of the whole picture and of the hole (paper 001)",
+        "## The error of the whole picture and of the hole (Bernikov et al.)",
         *_glcic(results),
         "## What the fused operators did to training",
         *_backends(results),
@@ -181,9 +181,9 @@ def _against_baselines(results: Results) -> str:
 
 def _claims() -> list[tuple[str, Way, Way]]:
     return [
-        ("Paper 000, at equal iterations CGAN+PC+RN is better than PC", CGAN_1, PC_1),
-        ("Paper 000, CGAN+PC+RN is better than PC of 1.75 times the iterations", CGAN_1, PC_175),
-        ("Paper 000, PC is better after 1.75 times the iterations", PC_175, PC_1),
+        ("Shi, Li, Jia: at equal iterations CGAN+PC+RN is better than PC", CGAN_1, PC_1),
+        ("Shi, Li, Jia: CGAN+PC+RN is better than PC of 1.75 times the iterations", CGAN_1, PC_175),
+        ("Shi, Li, Jia: PC is better after 1.75 times the iterations", PC_175, PC_1),
     ]
 
 
@@ -233,7 +233,7 @@ def _setting(results: Results) -> str:
     )
 
 
-# Paper 000 -------------------------------------------------------------------------------------
+# Shi, Li, Jia ----------------------------------------------------------------------------------
 
 
 def _unets(results: Results) -> list[str]:
@@ -260,7 +260,7 @@ def _unets(results: Results) -> list[str]:
             for name, way in ways.items()
         ]
         if test == split.SEEN:
-            published = PUBLISHED["000-1"].values
+            published = PUBLISHED["shi-1"].values
             body += [
                 [f"*{name}*", *(f"*{by_bin[None][m]:g}*" for m in JUDGED), "-"]
                 for name, by_bin in published.items()
@@ -334,7 +334,7 @@ def _credits() -> str:
     )
 
 
-# Paper 002 -------------------------------------------------------------------------------------
+# Lokray, Ghosh ---------------------------------------------------------------------------------
 
 _AUTO_METRICS = ("mse_output", "mse_hole", *JUDGED)
 
@@ -372,7 +372,7 @@ def _autoencoders(results: Results) -> list[str]:
         ]
         training = _spread(_tails(results, method, "mse", step), 5)
         body.append([LABELS[method], training, *cells])
-    published = PUBLISHED["002-1"].values
+    published = PUBLISHED["lokray-1"].values
     for ours, theirs in ((VANILLA, "Vanilla CNN"), (PARTIAL, "Partial Convolution")):
         values = [published[f"{theirs}, {part}"][None]["mse"] for part in ("training", "testing")]
         empty = ["-"] * (len(_AUTO_METRICS) - 1)
@@ -406,14 +406,14 @@ def _autoencoder_line(results: Results) -> str:
     telea = results.baseline(split.LINES, "Telea", "mse_hole")
     beaten = telea < min(_mean(c), _mean(d))
     return (
-        "Paper 002, the autoencoder of partial convolutions has a lower error than the blind one: "
-        f"{'holds' if holds else 'does not hold'} (MSE of the output {_mean(a):.5f} against "
+        "Lokray, Ghosh: the autoencoder of partial convolutions has a lower error than the blind "
+        f"one: {'holds' if holds else 'does not hold'} (MSE of the output {_mean(a):.5f} against "
         f"{_mean(b):.5f}; in the hole {_mean(c):.5f} against {_mean(d):.5f}; Telea's in the hole "
         f"is {telea:.5f}, {'better than both' if beaten else 'not better than both'})."
     )
 
 
-# Paper 001 -------------------------------------------------------------------------------------
+# Bernikov et al. -------------------------------------------------------------------------------
 
 
 def _course(run: dict[str, Any], metric: str) -> dict[str, float]:
@@ -495,9 +495,9 @@ def _glcic_line(results: Results) -> str:
             f"{second:.2f} times for the hole's)"
         )
     return (
-        "Paper 001, training on the error of the whole picture is stable and on that of the hole "
-        "is not; here: whether training both networks makes the holes of the test set worse than "
-        "the generator alone had left them, by MSE: " + "; ".join(texts) + "."
+        "Bernikov et al.: training on the error of the whole picture is stable and on that of the "
+        "hole is not; here: whether training both networks makes the holes of the test set worse "
+        "than the generator alone had left them, by MSE: " + "; ".join(texts) + "."
     )
 
 
