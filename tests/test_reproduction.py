@@ -12,7 +12,7 @@ import pytest
 import torch
 from inpaint_models.training.checkpoints import load_generator
 from inpaint_models.training.recipe import Recipe
-from PIL import Image
+from PIL import Image, ImageChops
 from training_runs import draw_pictures
 
 from benchmarks.reproduction import (
@@ -28,7 +28,7 @@ from benchmarks.reproduction import (
 from benchmarks.reproduction.__main__ import main
 from benchmarks.reproduction.collect import Results
 from benchmarks.reproduction.page import page, summary
-from benchmarks.reproduction.plan import CGAN, METHODS, PARTIAL, PC, Method, Run
+from benchmarks.reproduction.plan import CGAN, HOLE, METHODS, PARTIAL, PC, RN, WHOLE, Method, Run
 
 BASE = {
     "l1_percent": 5.0, "l1_hole_percent": 30.0, "psnr": 20.0, "ssim": 0.5, "mse": 0.01,
@@ -69,16 +69,24 @@ def test_other_photographs_than_the_listed_ones_are_refused(tmp_path: Path) -> N
 # The runs --------------------------------------------------------------------------------------
 
 
-def test_both_unets_are_trained_with_equal_settings(tmp_path: Path) -> None:
-    pc, cgan = (Run(method, 1).recipe(tmp_path) for method in (PC, CGAN))
-    for same in ("data", "masks", "image_size", "batch_size", "accumulate", "precision", "seed"):
-        assert getattr(pc, same) == getattr(cgan, same), same
-    assert pc.generator == cgan.generator
-    assert pc.optimizers.generator == cgan.optimizers.generator
-    assert {k: v for k, v in cgan.losses.items() if k != "adversarial"} == pc.losses
-    assert pc.phases["main"].schedule == cgan.phases["main"].schedule == "constant"
+def test_all_unets_are_trained_with_equal_settings(tmp_path: Path) -> None:
+    pc, cgan, rn = (Run(method, 1).recipe(tmp_path) for method in (PC, CGAN, RN))
+    for other in (cgan, rn):
+        for same in ("data", "masks", "image_size", "batch_size", "accumulate", "precision"):
+            assert getattr(pc, same) == getattr(other, same), same
+        assert pc.seed == other.seed == 1
+        assert pc.generator == other.generator
+        assert pc.optimizers.generator == other.optimizers.generator
+        assert {k: v for k, v in other.losses.items() if k != "adversarial"} == pc.losses
+        assert pc.phases["main"].schedule == other.phases["main"].schedule == "constant"
+    assert cgan.system == rn.system
+    assert (cgan.losses["adversarial"], rn.losses["adversarial"]) == (1, 0)
+    assert (cgan.phases["main"].train, rn.phases["main"].train) == (
+        ["generator", "discriminator"],
+        ["generator"],
+    )
     assert plan.ITERATIONS in Run(PC, 1).evaluated
-    assert (Run(PC, 1).total, Run(CGAN, 1).total) == (5250, 3000)
+    assert [Run(method, 1).total for method in (PC, CGAN, RN)] == [5250, 3000, 3000]
 
 
 def test_the_seen_masks_are_the_ones_that_the_recipes_train_with(tmp_path: Path) -> None:
@@ -142,12 +150,31 @@ def test_a_run_of_another_recipe_is_not_continued(
         training.train_run(tmp_path, _tiny(tmp_path, monkeypatch, iterations=6))
 
 
-def test_photographs_meet_every_hole_and_tiles_one_each() -> None:
+def test_only_the_methods_asked_for_are_trained_and_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _tiny(tmp_path, monkeypatch)
+    monkeypatch.setattr(plan, "SEEDS", (0,))
+    monkeypatch.setattr(training, "measure_baselines", lambda work: {})
+    training.train_all(tmp_path, [PARTIAL])
+    found = training.read_json(training.result_path(tmp_path, run))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [run.name]
+    stale = training.result_path(tmp_path, Run(PC, 0))
+    for path in (stale, training.result_path(tmp_path, run)):
+        training.write_json(path, "stale")
+    training.evaluate_all(tmp_path, [PARTIAL])
+    assert training.read_json(training.result_path(tmp_path, run)) == found
+    assert training.read_json(stale) == "stale"
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_photographs_meet_every_hole_and_tiles_one_each(at_once: int) -> None:
     names = ["a", "b", "c"]
     holes = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
     holes[1] = True
     for tiles, count in ((False, 6), (True, 3)):
-        tests = measure.TestSet(names, torch.zeros(3, 3, 4, 4), holes, tiles)
+        tests = measure.TestSet(names, torch.zeros(3, 3, 4, 4), holes, tiles, at_once)
+        assert max(len(batch.names) for batch in tests) == at_once
         met = [
             (name, int(mask.sum() == 0))
             for batch in tests
@@ -175,8 +202,13 @@ def test_both_backends_train_from_equal_seeds(tmp_path: Path) -> None:
 
 
 def _tests(values: dict[str, float], which: tuple[str, ...]) -> dict[str, Any]:
-    means = {**values, "mse_output": values["mse"]}
-    return {name: {"means": means, "by_photograph": {"a": values, "b": values}} for name in which}
+    return {
+        name: {
+            "means": {**values, "mse_output": values["mse"]},
+            "by_photograph": {"a": values, "b": values},
+        }
+        for name in which
+    }
 
 
 def _run(method: str, seed: int, values: dict[str, float]) -> dict[str, Any]:
@@ -228,6 +260,38 @@ def test_a_baseline_that_is_better_is_said_first() -> None:
     assert "Telea is better than every network trained here in no metric" in first
 
 
+def test_a_network_that_is_worse_than_the_mean_colour_is_named() -> None:
+    worse = {**BASE, "ssim": 0.4}
+    first = summary(_results(cgan=worse))[0]
+    assert "mean colour of a picture's known part is better than CGAN+PC+RN after 3,000" in first
+    assert "iterations in SSIM (test" in first
+    assert "mean colour" not in summary(_results())[0]
+
+
+def test_training_is_unstable_where_most_seeds_end_worse_than_the_generator_alone() -> None:
+    def line(*grown: tuple[str, int]) -> str:
+        results = _results()
+        for run in results.stored["runs"]:
+            if (run["method"], run["seed"]) in grown:
+                run["steps"]["600"]["squares"]["means"]["mse_output"] *= 2
+        return next(line for line in summary(results) if line.startswith("Bernikov"))
+
+    of = "adversarial weight of 0.0004 this"
+    assert f"{of} does not hold" in line((HOLE, 0))
+    assert "in 1/3 seeds when trained on the hole, in 0/3 when" in line((HOLE, 0))
+    assert f"{of} holds" in line((HOLE, 0), (HOLE, 1))
+    assert f"{of} does not hold" in line((HOLE, 0), (HOLE, 1), (WHOLE, 0), (WHOLE, 2))
+
+
+def test_filling_in_batches_is_set_beside_filling_alone() -> None:
+    results = _results()
+    for run in results.of(CGAN):
+        run["steps"]["3000"][split.IN_BATCHES]["means"]["psnr"] = 25.0
+    text = page(results)
+    assert "CGAN+PC+RN from 20.00 to 25.00; PC+RN from 20.00 to 20.00" in text
+    assert "CGAN+PC+RN is then better than PC in PSNR (dB)." in text
+
+
 def test_an_ordering_holds_or_does_not_as_the_numbers_say() -> None:
     equal = "at equal iterations CGAN+PC+RN is better than PC"
     lines = summary(_results(cgan=GOOD))
@@ -260,9 +324,28 @@ def test_the_page_says_what_is_not_finished() -> None:
 
 
 def test_curves_are_drawn_from_the_stored_numbers(tmp_path: Path) -> None:
-    draw.curves(_results(), tmp_path / "curves.png")
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.size == (1040, 600)
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    draw.curves(_results(), first)
+    draw.curves(_results(partial=GOOD), second)
+    with Image.open(first) as picture, Image.open(second) as other:
+        assert ImageChops.difference(picture.convert("RGB"), other.convert("RGB")).getbbox()
+
+
+def test_a_sheet_has_every_picture_in_its_place(tmp_path: Path) -> None:
+    images = torch.linspace(0, 1, len(draw.SHOWN)).reshape(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+    tests = measure.TestSet(
+        list(draw.SHOWN), images, torch.zeros(8, 1, 32, 32, dtype=torch.bool), tiles=False
+    )
+    draw._sheet(tests, {"black": lambda image, mask: 0 * image}, tmp_path / "s.png", filled=False)
+    with Image.open(tmp_path / "s.png") as sheet:
+        step = draw.CELL + draw.GAP
+        top = sheet.height - len(draw.SHOWN) * step - draw.FONT - 2 * draw.GAP
+        found = [
+            [sheet.getpixel((draw.GAP + x * step + 9, top + y * step + 9)) for x in range(3)]
+            for y in range(len(draw.SHOWN))
+        ]
+    greys = [tuple(3 * [round(255 * float(image[0, 0, 0]))]) for image in images]
+    assert found == [[grey, (0, 0, 0), grey] for grey in greys]
 
 
 def test_the_page_is_what_the_stored_results_say() -> None:

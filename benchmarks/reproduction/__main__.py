@@ -1,4 +1,4 @@
-"""Command line: ``python -m benchmarks.reproduction prepare | train | backends | report``."""
+"""Command line: ``python -m benchmarks.reproduction prepare | train | evaluate | ...``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from .backends import compare
 from .collect import collect, load, store
 from .page import PAGE, page
 from .pictures import prepare
-from .training import train_all, write_json
+from .plan import METHODS
+from .training import evaluate_all, train_all, write_json
 
 
 def main(words: list[str] | None = None) -> int:
@@ -28,7 +29,14 @@ def main(words: list[str] | None = None) -> int:
     work.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     one = commands.add_parser("prepare", parents=[work], help="scaled copies of the photographs")
     one.add_argument("--data", type=Path, required=True, help="the thirty photographs")
-    commands.add_parser("train", parents=[work], help="make every run, or go on with it")
+    some = argparse.ArgumentParser(add_help=False)
+    some.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=tuple(METHODS), help="these runs only"
+    )
+    commands.add_parser("train", parents=[work, some], help="make every run, or go on with it")
+    commands.add_parser(
+        "evaluate", parents=[work, some], help="measure every finished run anew, by this checkout"
+    )
     commands.add_parser(
         "backends", parents=[work], help="train a few steps on the reference and the fused backend"
     )
@@ -43,7 +51,9 @@ def main(words: list[str] | None = None) -> int:
         if args.command == "prepare":
             prepare(args.data, args.work)
         elif args.command == "train":
-            train_all(args.work)
+            train_all(args.work, args.methods)
+        elif args.command == "evaluate":
+            evaluate_all(args.work, args.methods)
         else:
             write_json(args.work / "results" / "backends.json", compare(args.work))
     except (InpaintError, ValueError) as error:

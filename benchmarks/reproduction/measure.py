@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +16,33 @@ from inpaint_models.training.sources import ImageFolder
 from torch import Tensor
 
 from . import pictures, split
+from .plan import BATCH
 
 METRICS = ("l1_percent", "l1_hole_percent", "psnr", "ssim", "mse", "mse_hole")
 KINDS = {split.SEEN: "large", split.UNSEEN: "large", split.LINES: "tiles", split.SQUARES: "small"}
 """The pictures that a mask set is tested on."""
-GROUP = 2
-"""Pictures at a time: SSIM in float64 of more of them leaves the processor's caches."""
 
 
 @dataclass(frozen=True)
 class TestSet:
     """Pictures (N, 3, H, W) in [0, 1] with names, and holes (K, 1, H, W), True in the hole.
 
-    Photographs meet every hole; tiles, of which there are many, one each.
+    Photographs meet every hole; tiles, of which there are many, one each. Pictures come alone, or
+    so many `at_once`: region norms take their statistics from a whole batch.
     """
 
     names: list[str]
     images: Tensor
     holes: Tensor
     tiles: bool
+    at_once: int = 1
 
     def __iter__(self) -> Iterator[Batch]:
         """Each picture with its masks, in a fixed order."""
         rounds = 1 if self.tiles else len(self.holes)
         for first in range(rounds):
-            for start in range(0, len(self.names), GROUP):
-                part = slice(start, start + GROUP)
+            for start in range(0, len(self.names), self.at_once):
+                part = slice(start, start + self.at_once)
                 images = self.images[part]
                 which = (first + torch.arange(start, start + len(images))) % len(self.holes)
                 yield Batch(images, (~self.holes[which]).float(), self.names[part])
@@ -49,6 +50,8 @@ class TestSet:
 
 def load_tests(work: Path, masks: str) -> TestSet:
     """The test pictures of a mask set, cropped at their centres, and its holes."""
+    if masks == split.IN_BATCHES:
+        return replace(load_tests(work, split.SEEN), at_once=BATCH)
     kind, size = KINDS[masks], split.MASK_SETS[masks].size
     source = ImageFolder(pictures.folder(work, kind, "test"))
     middle = Transform(size, crop="center", flip=False, resize=None)

@@ -12,11 +12,13 @@ from inpaint_models.training.published import PUBLISHED
 from .. import machine
 from ..docs import table
 from . import draw, split
+from .backends import WIDE
 from .collect import FOLDER, STORED, Results
 from .draw import LABELS
 from .plan import (
     ALPHA,
     AUTOENCODER_WIDTH,
+    BATCH,
     CGAN,
     GLCIC,
     GLCIC_PHASES,
@@ -28,6 +30,7 @@ from .plan import (
     MORE_ITERATIONS,
     PARTIAL,
     PC,
+    RN,
     VANILLA,
     WHOLE,
     WHOLE_HIGH,
@@ -42,7 +45,8 @@ TAIL = 10
 
 Way = tuple[str, int]
 """A method after so many iterations."""
-PC_1, PC_175, CGAN_1 = (PC, ITERATIONS), (PC, MORE_ITERATIONS), (CGAN, ITERATIONS)
+PC_1, PC_175 = (PC, ITERATIONS), (PC, MORE_ITERATIONS)
+CGAN_1, RN_1 = (CGAN, ITERATIONS), (RN, ITERATIONS)
 
 
 def page(results: Results) -> str:
@@ -140,7 +144,7 @@ def summary(results: Results) -> list[str]:
     lines = []
     if _finished(results, PC, CGAN):
         lines.append(_against_baselines(results))
-        for text, good, bad in _claims():
+        for text, good, bad in _claims(results):
             lines.append(f"{text}: {_short_verdict(results, good, bad)}.")
     if _finished(results, VANILLA, PARTIAL):
         lines.append(_autoencoder_line(results))
@@ -151,53 +155,81 @@ def summary(results: Results) -> list[str]:
 
 
 def _against_baselines(results: Results) -> str:
-    """Whether a method that learns nothing fills the holes better than every network."""
-    ways = (PC_1, PC_175, CGAN_1)
-    won = {}
+    """Whether a method that learns nothing fills the holes better than the networks."""
+    ways = _ways(results)
+    texts = []
     for name in ("Telea", "Navier-Stokes"):
-        won[name] = [
-            METRICS[metric].label
-            for metric in JUDGED
-            if all(
-                better(
-                    metric,
-                    results.baseline(split.SEEN, name, metric),
-                    _mean(results.values(*way, split.SEEN, metric)),
-                )
-                for way in ways
-            )
-        ]
-    texts = [
-        f"{name} is better than every network trained here in {', '.join(metrics)}"
-        if metrics
-        else f"{name} is better than every network trained here in no metric"
-        for name, metrics in won.items()
-    ]
+        beaten = [_worse_than(results, name, way) for way in ways]
+        won = [METRICS[m].label for m in JUDGED if all(m in metrics for metrics in beaten)]
+        texts.append(
+            f"{name} is better than every network trained here in "
+            f"{', '.join(won) if won else 'no metric'}"
+        )
+    poor = []
+    for method, step in ways:
+        metrics = _worse_than(results, "mean colour", (method, step))
+        if metrics:
+            labels = ", ".join(METRICS[metric].label for metric in metrics)
+            poor.append(f"{LABELS[method]} after {step:,} iterations in {labels}")
+    if poor:
+        texts.append(
+            "even the mean colour of a picture's known part is better than " + "; than ".join(poor)
+        )
     return (
         "OpenCV first, which learns nothing: " + "; ".join(texts) + " (test photographs, the masks "
         "of the training)."
     )
 
 
-def _claims() -> list[tuple[str, Way, Way]]:
+def _worse_than(results: Results, name: str, way: Way) -> list[str]:
+    """The judged metrics in which a baseline is better than a network."""
     return [
+        metric
+        for metric in JUDGED
+        if better(
+            metric,
+            results.baseline(split.SEEN, name, metric),
+            _mean(results.values(*way, split.SEEN, metric)),
+        )
+    ]
+
+
+def _ways(results: Results) -> list[Way]:
+    """The finished U-Nets."""
+    return [way for way in (CGAN_1, RN_1, PC_1, PC_175) if results.seeds(way[0])]
+
+
+def _claims(results: Results) -> list[tuple[str, Way, Way]]:
+    """What is to be tested: a text, what is said to be better, and than what."""
+    claims = [
         ("Shi, Li, Jia: at equal iterations CGAN+PC+RN is better than PC", CGAN_1, PC_1),
         ("Shi, Li, Jia: CGAN+PC+RN is better than PC of 1.75 times the iterations", CGAN_1, PC_175),
         ("Shi, Li, Jia: PC is better after 1.75 times the iterations", PC_175, PC_1),
     ]
+    if results.seeds(RN):
+        claims += [
+            ("Not in the paper: without a discriminator, PC+RN is better than PC", RN_1, PC_1),
+            ("Not in the paper: the discriminator makes PC+RN better", CGAN_1, RN_1),
+        ]
+    return claims
 
 
 def _short_verdict(results: Results, good: Way, bad: Way) -> str:
     held: list[str] = []
     failed: list[str] = []
+    agree = []
     for metric in JUDGED:
-        holds = verdict(results, split.SEEN, metric, good, bad)[0]
+        holds, seeds, of, pictures, all_pictures = verdict(results, split.SEEN, metric, good, bad)
         (held if holds else failed).append(METRICS[metric].label)
+        agree.append(f"{seeds}/{of} seeds and {pictures}/{all_pictures} photographs")
     if not failed:
-        return f"holds in {', '.join(held)}"
-    if not held:
-        return f"does not hold, neither in {', nor in '.join(failed)}"
-    return f"holds in {', '.join(held)}; does not in {', '.join(failed)}"
+        text = f"holds in {', '.join(held)}"
+    elif not held:
+        text = f"does not hold, neither in {', nor in '.join(failed)}"
+    else:
+        text = f"holds in {', '.join(held)}; does not in {', '.join(failed)}"
+    each = f"{agree[0]}, in each" if len(set(agree)) == 1 else "; ".join(agree)
+    return f"{text} (it holds for {each})"
 
 
 # The setting -----------------------------------------------------------------------------------
@@ -218,18 +250,22 @@ def _setting(results: Results) -> str:
         "where 32 are.\n"
         f"- {ITERATIONS:,} iterations of batch 4 in place of 80,000 of 16; PC goes on to "
         f"{MORE_ITERATIONS:,}, as the paper's goes on to 140,000.\n"
-        "- No perceptual and no style loss: they need VGG16's weights, which are not at hand.\n"
+        "- No perceptual and no style loss: they need VGG16's weights, which are not at hand. So "
+        "the adversarial loss weighs more among the others than in the paper.\n"
         f"- {len(listed['train'])} photographs in place of 20,000, 10,000 and 50,000 pictures.\n"
         "- Masks of the U-Nets: 8 drawn free-form with holes of 10 to 20 %, the same for training "
         "and testing, as in the paper; a second set of 8, never trained with, beside it.\n"
         "- GLCIC: 128 x 128 pixels, holes of 25 x 25, batch 4, "
         + ", ".join(f"{count} iterations of {name}" for name, count in GLCIC_PHASES.items())
         + ", which are the paper's 4, 1 and 10 epochs in proportion.\n\n"
-        "PC and CGAN+PC+RN have equal settings: of one seed, the same crops in the same order with "
+        "PC and CGAN+PC+RN have equal settings, and so has PC+RN, which is CGAN+PC+RN without its "
+        "discriminator and not in the paper: of one seed, the same crops in the same order with "
         "the same masks, the same rates, widths and weights of losses. Metrics are of the "
         "composite, for each picture and mask, then averaged; MSE of the output is of the whole "
-        "output of a network. With eight test photographs, small differences mean little: each "
-        "verdict says how many seeds and photographs agree with it."
+        "output of a network. Pictures are filled one at a time: region norms keep no running "
+        "statistics, so that in a batch a picture's filling would depend on the others; in "
+        f"training they saw {BATCH} at once. With eight test photographs, small differences mean "
+        "little: each verdict says how many seeds and photographs agree with it."
     )
 
 
@@ -240,14 +276,11 @@ def _unets(results: Results) -> list[str]:
     if not _finished(results, PC, CGAN):
         return ["Not finished yet."]
     parts = [
-        "Mean over the seeds, in brackets the lowest and the highest; in italics what the paper "
+        "Mean over the seeds, in brackets the lowest and the highest; after a network's name its "
+        "iterations; in italics what the paper "
         "gives for 80,000 and 140,000 iterations on its own pictures."
     ]
-    ways = {
-        f"CGAN+PC+RN, {ITERATIONS:,}": CGAN_1,
-        f"PC, {ITERATIONS:,}": PC_1,
-        f"PC, {MORE_ITERATIONS:,}": PC_175,
-    }
+    ways = {f"{LABELS[method]}, {step:,}": (method, step) for method, step in _ways(results)}
     metrics = (*JUDGED, "l1_hole_percent")
     for test, title in (
         (split.SEEN, "The 8 masks of the training"),
@@ -262,23 +295,65 @@ def _unets(results: Results) -> list[str]:
         if test == split.SEEN:
             published = PUBLISHED["shi-1"].values
             body += [
+                [
+                    f"{name}, {BATCH} at once",
+                    *(
+                        _spread(results.values(*way, split.IN_BATCHES, m), METRICS[m].digits)
+                        for m in metrics
+                    ),
+                ]
+                for name, way in ways.items()
+                if way in (CGAN_1, RN_1)
+            ]
+            body += [
                 [f"*{name}*", *(f"*{by_bin[None][m]:g}*" for m in JUDGED), "-"]
                 for name, by_bin in published.items()
             ]
         parts.append(table(head, body))
-    parts.append("Which of the paper's orderings hold, by the mean over the seeds:")
+    parts.append(_in_batches(results))
+    parts.append(
+        "Which orderings hold by the mean over the seeds, and for how many seeds and photographs:"
+    )
     for test, title in ((split.SEEN, "masks of the training"), (split.UNSEEN, "other masks")):
         head = (f"claim, {title}", *(METRICS[metric].label for metric in JUDGED))
         body = [
             [text, *(_verdict(results, test, metric, good, bad) for metric in JUDGED)]
-            for text, good, bad in _claims()
+            for text, good, bad in _claims(results)
         ]
         parts.append(table(head, body))
     parts.append(_losses(results))
-    parts.append(_picture("Losses and errors over the iterations", draw.CURVES.name))
+    parts.append(
+        _picture("Losses and errors over the iterations, a line for each seed", draw.CURVES.name)
+    )
     parts.append(_picture("Three test photographs, filled", draw.UNETS.name))
     parts.append(_credits())
     return parts
+
+
+def _in_batches(results: Results) -> str:
+    """What filling as many pictures at once as in training changes for region norms."""
+    held = [
+        METRICS[metric].label
+        for metric in JUDGED
+        if better(
+            metric,
+            _mean(results.values(*CGAN_1, split.IN_BATCHES, metric)),
+            _mean(results.values(*PC_1, split.SEEN, metric)),
+        )
+    ]
+    psnr = {
+        LABELS[way[0]]: [
+            _mean(results.values(*way, test, "psnr")) for test in (split.SEEN, split.IN_BATCHES)
+        ]
+        for way in (CGAN_1, RN_1)
+        if results.seeds(way[0])
+    }
+    moved = "; ".join(f"{name} from {a:.2f} to {b:.2f}" for name, (a, b) in psnr.items())
+    return (
+        f"Filling {BATCH} pictures at once, as in training, moves the PSNR of the networks with "
+        f"region norms, in dB: {moved}. At equal iterations CGAN+PC+RN is then better than PC in "
+        f"{', '.join(held) if held else 'no metric'}."
+    )
 
 
 _BASELINES = ("mean colour", "Telea", "Navier-Stokes")
@@ -328,7 +403,7 @@ def _credits() -> str:
     named = "; ".join(f"{title} by {author}" for title, author in draw.SHOWN.values())
     return (
         f"Photographs: {named}; all "
-        "[CC-BY-4.0](https://creativecommons.org/licenses/by/4.0/), from the Debian package "
+        f"[{draw.LICENCE}](https://creativecommons.org/licenses/by/4.0/), from the Debian package "
         "`lomiri-wallpapers-16.04`; cropped, scaled, and filled as the columns say. Seed 0, "
         "composites."
     )
@@ -456,67 +531,97 @@ def _glcic(results: Results) -> list[str]:
         "times that. MSE on the test photographs, after the first phase, at its worst and at the "
         "end of the third, every 40 iterations:",
         table(head, body),
-        _glcic_text(results),
+        _growths(results),
         f"Telea's MSE in these holes is {telea:.4f}, the mean colour's {mean:.4f}.",
         _picture("Whole outputs of GLCIC", draw.GLCICS.name),
-        "Whole outputs, not composites, after the last iteration of seed 0; photographs as above.",
+        "Whole outputs, not composites, after the last iteration of seed 0, each pixel drawn twice "
+        "as large; photographs as above.",
     ]
 
 
-def _growth(results: Results, method: str, metric: str) -> float:
-    """Error at the end over the error after the generator's own phase; median over the seeds."""
+def _growth(results: Results, method: str, metric: str) -> tuple[float, int, int]:
+    """What the joint phase did to an error.
+
+    Returns:
+        Its factor from the first phase's end to the last one's, median over the seeds; seeds in
+        which it grew; seeds.
+    """
     courses = [_course(run, metric) for run in results.of(method)]
-    return median(course["end"] / course["before"] for course in courses)
+    factors = [course["end"] / course["before"] for course in courses]
+    return median(factors), sum(factor > 1 for factor in factors), len(factors)
 
 
-def _glcic_text(results: Results) -> str:
+def _growths(results: Results) -> str:
     """How each error moved in the joint phase."""
-    sentences = []
-    for title, whole, hole in (("4e-4", WHOLE, HOLE), ("4e-2", WHOLE_HIGH, HOLE_HIGH)):
-        grew = {m: _growth(results, m, "mse_output") for m in (whole, hole)}
-        inside = {m: _growth(results, m, "mse_hole") for m in (whole, hole)}
-        sentences.append(
-            f"With {title}, the joint phase multiplies the error of the whole output by "
-            f"{grew[hole]:.2f} when trained on the hole and by {grew[whole]:.2f} when trained on "
-            f"the whole picture, and that of the hole by {inside[hole]:.2f} and "
-            f"{inside[whole]:.2f} (medians over the seeds)."
-        )
-    return " ".join(sentences)
+    head: tuple[str, ...] = ("loss, weight of the adversarial one",)
+    for what in ("whole output", "hole"):
+        head += (f"{what}, end / generator alone", "seeds in which it grew")
+    body = []
+    for method in GLCIC:
+        cells = [LABELS[method]]
+        for metric in ("mse_output", "mse_hole"):
+            factor, grew, of = _growth(results, method, metric)
+            cells += [f"{factor:.2f}", f"{grew}/{of}"]
+        body.append(cells)
+    return table(head, body)
 
 
 def _glcic_line(results: Results) -> str:
     texts = []
-    for title, whole, hole in (("4e-4", WHOLE, HOLE), ("4e-2", WHOLE_HIGH, HOLE_HIGH)):
-        first, second = (_growth(results, method, "mse_hole") for method in (whole, hole))
-        holds = first <= 1 < second
+    for weight, whole, hole in ((ALPHA, WHOLE, HOLE), (HIGH_ALPHA, WHOLE_HIGH, HOLE_HIGH)):
+        (_, grew, of), (_, grew_hole, of_hole) = (
+            _growth(results, method, "mse_output") for method in (whole, hole)
+        )
+        holds = 2 * grew < of and 2 * grew_hole > of_hole
+        word = "holds" if holds else "does not hold"
         texts.append(
-            f"with an adversarial weight of {title} the claim "
-            f"{'holds' if holds else 'does not hold'} ({first:.2f} times for the whole picture's, "
-            f"{second:.2f} times for the hole's)"
+            f"with an adversarial weight of {weight:g} this {word} (the output's MSE ends "
+            f"higher than the generator alone had left it in {grew_hole}/{of_hole} seeds when "
+            f"trained on the hole, in {grew}/{of} when trained on the whole picture)"
         )
     return (
-        "Bernikov et al.: training on the error of the whole picture is stable and on that of the "
-        "hole is not; here: whether training both networks makes the holes of the test set worse "
-        "than the generator alone had left them, by MSE: " + "; ".join(texts) + "."
+        "Bernikov et al.: training both networks ruins the output if the generator learns from the "
+        "error of the hole, and does not if from that of the whole picture: "
+        + "; ".join(texts)
+        + ". "
+        + _glcic_holes(results)
     )
+
+
+def _glcic_holes(results: Results) -> str:
+    """Which loss fills the holes better at the end."""
+    step = sum(GLCIC_PHASES.values())
+    texts = []
+    for weight, whole, hole in ((ALPHA, WHOLE, HOLE), (HIGH_ALPHA, WHOLE_HIGH, HOLE_HIGH)):
+        ways = ((whole, step), (hole, step))
+        holds, seeds, of, pictures, all_pictures = verdict(
+            results, split.SQUARES, "mse_hole", *ways
+        )
+        a, b = (_mean(results.values(*way, split.SQUARES, "mse_hole")) for way in ways)
+        texts.append(
+            f"{'yes' if holds else 'no'} with {weight:g} (MSE in the hole {a:.4f} against {b:.4f}; "
+            f"{seeds}/{of} seeds and {pictures}/{all_pictures} photographs agree)"
+        )
+    return f"Are the holes filled better after training on the whole picture: {'; '.join(texts)}."
 
 
 # The backends ----------------------------------------------------------------------------------
 
 
 def _backend_line(results: Results) -> str:
-    found = results.stored["backends"]
     texts = []
-    for method, cases in found.items():
-        case = cases["float32"]
+    for method, cases in results.stored["backends"].items():
+        case, wide = cases["float32"], cases[f"width {WIDE}"]
         before, after = (1000 * quartiles[1] for quartiles in case["seconds"].values())
+        total = METHODS[method].phases["main"]
         texts.append(
-            f"{LABELS[method]} {case['ratio']:.2f} times ({before:.0f} to {after:.0f} ms a step)"
+            f"{LABELS[method]} {case['ratio']:.2f} times as fast ({before:.0f} to {after:.0f} ms a "
+            f"step, {before * total / 60000:.0f} to {after * total / 60000:.0f} minutes for "
+            f"{total:,} steps; at the published width {wide['ratio']:.2f} times)"
         )
     return (
-        "The fused operators make training faster: "
-        f"{', '.join(texts)}, at the width of these runs, one thread; the losses differ as two "
-        "runs do that are a rounding apart (below)."
+        "The fused operators in place of the reference ones make a training step of "
+        f"{', one of '.join(texts)}, on one thread; what that does to the losses is below."
     )
 
 

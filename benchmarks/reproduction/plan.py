@@ -13,6 +13,8 @@ SEEDS = (0, 1, 2)
 WIDTH = 8
 """Of generators and discriminators of the U-Nets and of GLCIC; published are 64 channels."""
 AUTOENCODER_WIDTH = 16
+BATCH = 4
+"""Pictures at a time, of the U-Nets and of GLCIC."""
 ITERATIONS, MORE_ITERATIONS = 3000, 5250
 """Of both U-Nets, and of the baseline: 1.75 times as many, as 140,000 are to 80,000."""
 MARKS = (ITERATIONS, MORE_ITERATIONS)
@@ -21,7 +23,8 @@ ALPHA, HIGH_ALPHA = 4e-4, 4e-2
 GLCIC_PHASES = {"completion": 160, "discrimination": 40, "both": 400}
 """Iterations in the paper's proportions of 4, 1 and 10 epochs."""
 
-PC, CGAN = "pc", "cgan"
+PC, CGAN, RN = "pc", "cgan", "rn"
+"""The paper's two, and the generator of the second without its discriminator."""
 VANILLA, PARTIAL = "vanilla", "partial"
 WHOLE, HOLE, WHOLE_HIGH, HOLE_HIGH = (
     "glcic-whole",
@@ -32,16 +35,17 @@ WHOLE, HOLE, WHOLE_HIGH, HOLE_HIGH = (
 GLCIC = (WHOLE, HOLE, WHOLE_HIGH, HOLE_HIGH)
 
 _UNET = (
-    "image_size=256", "batch_size=4", "data.transform.resize=384", f"generator.width={WIDTH}",
-    "losses.perceptual=0", "losses.style=0",
+    "image_size=256", f"batch_size={BATCH}", "data.transform.resize=384",
+    f"generator.width={WIDTH}", "losses.perceptual=0", "losses.style=0",
 )  # fmt: skip
 _AUTOENCODER = (
     "data.kind=folder", "data.transform.resize=128", "batch_size=64",
     f"generator.width={AUTOENCODER_WIDTH}",
 )  # fmt: skip
 _GLCIC = (
-    "image_size=128", "batch_size=4", "data.transform.resize=192", "masks.options.size=[25,25]",
-    f"generator.width={WIDTH}", f"discriminator.width={WIDTH}", "discriminator.local_size=64",
+    "image_size=128", f"batch_size={BATCH}", "data.transform.resize=192",
+    "masks.options.size=[25,25]", f"generator.width={WIDTH}", f"discriminator.width={WIDTH}",
+    "discriminator.local_size=64",
 )  # fmt: skip
 _MASKED = ("losses.mse=0", "losses.mse_hole=1")
 
@@ -77,7 +81,11 @@ METHODS = {
     ),
     CGAN: Method(
         "cgan_pc_rn", "large", (*_UNET, f"discriminator.width={WIDTH}"), {"main": ITERATIONS}, 750,
-        (split.SEEN, split.UNSEEN),
+        (split.SEEN, split.UNSEEN, split.IN_BATCHES),
+    ),
+    RN: Method(
+        "cgan_pc_rn", "large", (*_UNET, "losses.adversarial=0", "phases.main.train=[generator]"),
+        {"main": ITERATIONS}, 750, (split.SEEN, split.UNSEEN, split.IN_BATCHES),
     ),
     VANILLA: Method(
         "vanilla_autoencoder", "tiles", _AUTOENCODER, {"main": 1000}, 250, (split.LINES,)

@@ -43,6 +43,8 @@ class MaskSet:
 
 
 SEEN, UNSEEN, LINES, SQUARES = "seen", "unseen", "lines", "squares"
+IN_BATCHES = "seen-in-batches"
+"""The set "seen" again, with as many pictures at once as in training."""
 MASK_SETS = {
     masks.name: masks
     for masks in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -17,28 +18,41 @@ from inpaint_models.training.recipe import dump_recipe
 
 from ..machine import describe_commit
 from . import measure, split
-from .plan import Run, runs
+from .plan import METHODS, Run, runs
 
 CPU = "cpu"
 
 
-def train_all(work: Path) -> None:
+def train_all(work: Path, methods: Collection[str] = tuple(METHODS)) -> None:
     """Whatever has not been trained and evaluated yet, in the order of the plan."""
     note_commit(work)
     baselines = work / "results" / "baselines.json"
     if not baselines.exists():
-        found = {
-            name: measure.measure_baselines(measure.load_tests(work, name))
-            for name in split.MASK_SETS
-        }
-        write_json(baselines, found)
+        write_json(baselines, measure_baselines(work))
     for run in runs():
         result = result_path(work, run)
-        if result.exists():
+        if run.method not in methods or result.exists():
             continue
         print(f"{run.name}: training", file=sys.stderr, flush=True)
         train_run(work, run)
         write_json(result, evaluate_run(work, run))
+
+
+def evaluate_all(work: Path, methods: Collection[str] = tuple(METHODS)) -> None:
+    """Every finished run anew, and the baselines, after evaluation has changed."""
+    write_json(work / "results" / "baselines.json", measure_baselines(work))
+    for run in runs():
+        result = result_path(work, run)
+        if run.method in methods and result.exists():
+            print(f"{run.name}: evaluating", file=sys.stderr, flush=True)
+            write_json(result, evaluate_run(work, run))
+
+
+def measure_baselines(work: Path) -> dict[str, Any]:
+    """What learns nothing, over every test set."""
+    return {
+        name: measure.measure_baselines(measure.load_tests(work, name)) for name in split.MASK_SETS
+    }
 
 
 def note_commit(work: Path) -> None:
