@@ -72,6 +72,37 @@ def region_norm_backward(
     grad_weight: TensorView,
     grad_bias: TensorView,
 ) -> None: ...
+def block_norm_forward(
+    x: TensorView,
+    ratio: TensorView,
+    new_mask: TensorView,
+    slope: float,
+    mask: TensorView | None,
+    weight: TensorView | None,
+    bias: TensorView | None,
+    eps: float,
+    scale_eps: bool,
+    fixed: bool,
+    y: TensorView,
+    mean: TensorView,
+    rstd: TensorView,
+) -> None: ...
+def block_norm_backward(
+    grad: TensorView,
+    x: TensorView,
+    ratio: TensorView,
+    new_mask: TensorView,
+    slope: float,
+    mask: TensorView | None,
+    weight: TensorView | None,
+    bias: TensorView | None,
+    mean: TensorView,
+    rstd: TensorView,
+    fixed: bool,
+    grad_x: TensorView,
+    grad_weight: TensorView | None,
+    grad_bias: TensorView | None,
+) -> None: ...
 def channel_pool(x: TensorView, pooled: TensorView, argmax: TensorView) -> None: ...
 def narrow_conv(
     x: TensorView,
@@ -79,6 +110,16 @@ def narrow_conv(
     padding: Sequence[int],
     dilation: Sequence[int],
     out: TensorView,
+) -> None: ...
+def upsampled_weight_forward(
+    weight: TensorView,
+    transposed: TensorView,
+    beside: TensorView,
+) -> None: ...
+def upsampled_weight_backward(
+    grad_transposed: TensorView,
+    grad_beside: TensorView,
+    grad_weight: TensorView,
 ) -> None: ...
 def plane_conv(
     x: TensorView, weight: TensorView, bias: TensorView | None, out: TensorView
@@ -88,6 +129,9 @@ def plane_conv_backward_weight(
 ) -> None: ...
 def attention_region_norm_forward(
     x: TensorView,
+    ratio: TensorView | None,
+    new_mask: TensorView | None,
+    slope: float,
     mask: TensorView,
     maps: TensorView,
     eps: float,
@@ -98,6 +142,9 @@ def attention_region_norm_forward(
 def attention_region_norm_backward_maps(
     grad: TensorView,
     x: TensorView,
+    ratio: TensorView | None,
+    new_mask: TensorView | None,
+    slope: float,
     mask: TensorView,
     maps: TensorView,
     mean: TensorView,
@@ -108,6 +155,9 @@ def attention_region_norm_backward_maps(
 def attention_region_norm_backward_input(
     grad: TensorView,
     x: TensorView,
+    ratio: TensorView | None,
+    new_mask: TensorView | None,
+    slope: float,
     mask: TensorView,
     maps: TensorView,
     mean: TensorView,

@@ -107,6 +107,7 @@ HOLED[0, 0, 1, 2] = 0
 MOMENTS, AFFINE = torch.zeros(1, 2, 3, dtype=torch.float64), torch.zeros(2, 3)
 MAPS, ARGMAX = torch.zeros(2, 2, 4, 5), torch.zeros(2, 1, 4, 5, dtype=torch.int32)
 SUMS = torch.zeros(2, 2, 3, dtype=torch.float64)
+WINDOWS = torch.zeros(4, 5, 3, 3)
 WINDOW = [3, 3], [1, 1], [1, 1], [1, 1], 1e-8
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -130,6 +131,20 @@ GOOD: dict[str, dict[str, Any]] = {
         "grad": X, "x": X, "mask": MASK, "weight": AFFINE, "mean": MOMENTS, "rstd": MOMENTS,
         "instance": False, "grad_x": X.clone(), "grad_weight": AFFINE.clone(),
         "grad_bias": AFFINE.clone()},
+    "block_norm_forward": {
+        "x": X, "ratio": MASK, "new_mask": MASK, "slope": 0.2, "mask": MASK, "weight": AFFINE,
+        "bias": None, "eps": 1e-5, "scale_eps": True, "fixed": False, "y": X.clone(),
+        "mean": MOMENTS.clone(), "rstd": MOMENTS.clone()},
+    "block_norm_backward": {
+        "grad": X, "x": X, "ratio": MASK, "new_mask": MASK, "slope": 0.2, "mask": MASK,
+        "weight": AFFINE, "bias": AFFINE, "mean": MOMENTS, "rstd": MOMENTS, "fixed": False,
+        "grad_x": X.clone(), "grad_weight": AFFINE.clone(), "grad_bias": AFFINE.clone()},
+    "upsampled_weight_forward": {
+        "weight": WINDOWS, "transposed": torch.zeros(2, 4, 4, 4),
+        "beside": torch.zeros(4, 3, 3, 3)},
+    "upsampled_weight_backward": {
+        "grad_transposed": torch.zeros(2, 4, 4, 4), "grad_beside": torch.zeros(4, 3, 3, 3),
+        "grad_weight": WINDOWS.clone()},
     "channel_pool": {"x": X, "pooled": MAPS.clone(), "argmax": ARGMAX.clone()},
     "all_valid": {"mask": MASK},
     "narrow_conv": {
@@ -140,13 +155,16 @@ GOOD: dict[str, dict[str, Any]] = {
     "plane_conv_backward_weight": {
         "grad": MASK, "x": MAPS, "grad_weight": torch.zeros(1, 2, 3, 3)},
     "attention_region_norm_forward": {
-        "x": X, "mask": MASK.bool(), "maps": MAPS, "eps": 1e-5, "y": X.clone(),
+        "x": X, "ratio": MASK, "new_mask": MASK, "slope": 0.2, "mask": MASK.bool(), "maps": MAPS,
+        "eps": 1e-5, "y": X.clone(),
         "mean": MOMENTS.clone(), "rstd": MOMENTS.clone()},
     "attention_region_norm_backward_maps": {
-        "grad": X, "x": X, "mask": MASK.bool(), "maps": MAPS, "mean": MOMENTS, "rstd": MOMENTS,
+        "grad": X, "x": X, "ratio": MASK, "new_mask": MASK, "slope": 0.2, "mask": MASK.bool(),
+        "maps": MAPS, "mean": MOMENTS, "rstd": MOMENTS,
         "grad_maps": MAPS.clone(), "sums": SUMS.clone()},
     "attention_region_norm_backward_input": {
-        "grad": X, "x": X, "mask": MASK.bool(), "maps": MAPS, "mean": MOMENTS, "rstd": MOMENTS,
+        "grad": X, "x": X, "ratio": MASK, "new_mask": MASK, "slope": 0.2, "mask": MASK.bool(),
+        "maps": MAPS, "mean": MOMENTS, "rstd": MOMENTS,
         "sums": SUMS, "grad_pooled": MAPS, "argmax": ARGMAX, "grad_x": X.clone()},
 }  # fmt: skip
 
@@ -190,8 +208,12 @@ def test_malformed_tensors_are_refused_by_name(name: str, argument: str, change:
         ("region_norm_backward", "grad_bias"),
         ("plane_conv", "weight"),
         ("narrow_conv", "weight"),
+        ("upsampled_weight_forward", "weight"),
+        ("block_norm_backward", "grad_bias"),
     )
     accepted = change == "missing" and optional
+    # Without a ratio it is no block.
+    accepted |= change == "missing" and argument == "ratio" and name.startswith("attention")
     accepted |= change == "strides" and (name, argument) in (
         ("mask_update", "mask"),
         ("narrow_conv", "weight"),

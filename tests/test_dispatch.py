@@ -195,17 +195,25 @@ def test_every_room_has_the_same_ops() -> None:
             assert module.OPS[name].__name__ == name
 
 
+# A block's norm is a norm's kernel with something around it.
+KERNEL = {"block_norm": "region_norm", "attention_block_norm": "attention_region_norm"}
+
+
 def test_every_room_has_a_file_for_each_op() -> None:
-    ops = {re.sub("_(forward|backward)$", "", name) for name in library.SCHEMAS}
-    for room in ("inpaint_ops/backends/reference/{}.py", "inpaint_ops/backends/cpu/{}.py",
-                 "csrc/ops/{}.cpp", "csrc/cpu/{}.cpp", "csrc/cuda/{}.cu",
-                 "inpaint_ops/backends/cuda/{}.py", "inpaint_ops/backends/triton/{}.py",
-                 "inpaint_ops/backends/triton/kernels/{}.py"):  # fmt: skip
-        for op in ops:
+    ops = {re.sub("_(forward|backward|fixed_?)$", "", name) for name in library.SCHEMAS}
+    for op in ops:
+        assert (ROOT / f"inpaint_ops/autograd/{op}.py").is_file() == (op != "mask_update"), op
+        if op not in KERNEL:
+            assert (ROOT / f"inpaint_ops/backends/reference/{op}.py").is_file(), op
+    # The decoder's weights are the CPU's own way.
+    for op in {KERNEL.get(op, op) for op in ops} - {"upsampled_weight"}:
+        for room in ("csrc/cpu/{}.cpp", "csrc/cuda/{}.cu", "inpaint_ops/backends/cuda/{}.py",
+                     "inpaint_ops/backends/triton/{}.py",
+                     "inpaint_ops/backends/triton/kernels/{}.py"):  # fmt: skip
             assert (ROOT / room.format(op)).is_file(), room.format(op)
-    # What has a gradient has its autograd; the mask has none.
-    for op in ops - {"mask_update"}:
-        assert (ROOT / f"inpaint_ops/autograd/{op}.py").is_file(), op
+    for op in {KERNEL.get(op, op) for op in ops}:
+        for room in ("csrc/ops/{}.cpp", "inpaint_ops/backends/cpu/{}.py"):
+            assert (ROOT / room.format(op)).is_file(), room.format(op)
 
 
 def test_backends_name_themselves() -> None:

@@ -108,26 +108,29 @@ void copy_windows(const T* from, const Strides& f, T* to, const Strides& t, int6
   }
 }
 
-Status check(const TensorView& weight, const TensorView& transposed, const TensorView& beside) {
-  INPAINT_TRY(check_float("weight", weight));
-  for (const auto& [name, t] : {std::pair<const char*, const TensorView&>{"weight", weight},
-                                {"transposed", transposed},
-                                {"beside", beside}}) {
+struct Argument {
+  const char* name;
+  const TensorView& t;
+};
+
+Status check(const Argument& weight, const Argument& transposed, const Argument& beside) {
+  for (const Argument& a : {weight, transposed, beside}) {
     Dense dense;
-    INPAINT_CHECK(t.ndim == 4, name, ": expected 4 axes, got ", shape_text(t));
-    INPAINT_TRY(check_dense(name, t, &dense));
-    INPAINT_TRY(check_dtype(name, t, weight.dtype));
+    INPAINT_CHECK(a.t.ndim == 4, a.name, ": expected 4 axes, got ", shape_text(a.t));
+    INPAINT_TRY(check_dense(a.name, a.t, &dense));
+    INPAINT_TRY(check_float(a.name, a.t));
+    INPAINT_TRY(check_dtype(a.name, a.t, weight.t.dtype));
   }
-  const int64_t outputs = weight.size[0], deep = transposed.size[0];
-  INPAINT_CHECK(weight.size[2] == 3 && weight.size[3] == 3 && weight.size[1] >= deep,
-                "weight: expected (C_out, at least ", deep, ", 3, 3), got ", shape_text(weight));
-  INPAINT_CHECK(transposed.size[1] == outputs && transposed.size[2] == 4 && transposed.size[3] == 4,
-                "transposed: expected (", deep, ", ", outputs, ", 4, 4), got ",
-                shape_text(transposed));
-  INPAINT_CHECK(beside.size[0] == outputs && beside.size[1] == weight.size[1] - deep &&
-                    beside.size[2] == 3 && beside.size[3] == 3,
-                "beside: expected (", outputs, ", ", weight.size[1] - deep, ", 3, 3), got ",
-                shape_text(beside));
+  const auto has = [](const TensorView& t, int64_t first, int64_t second, int64_t window) {
+    return t.size[0] == first && t.size[1] == second && t.size[2] == window && t.size[3] == window;
+  };
+  const int64_t outputs = weight.t.size[0], inputs = weight.t.size[1], deep = transposed.t.size[0];
+  INPAINT_CHECK(inputs >= deep && has(weight.t, outputs, inputs, 3), weight.name,
+                ": expected (C_out, at least ", deep, ", 3, 3), got ", shape_text(weight.t));
+  INPAINT_CHECK(has(transposed.t, deep, outputs, 4), transposed.name, ": expected (", deep, ", ",
+                outputs, ", 4, 4), got ", shape_text(transposed.t));
+  INPAINT_CHECK(has(beside.t, outputs, inputs - deep, 3), beside.name, ": expected (", outputs,
+                ", ", inputs - deep, ", 3, 3), got ", shape_text(beside.t));
   return {};
 }
 
@@ -140,7 +143,7 @@ bool with_float(DType dtype, const Body& body) {
 
 Status upsampled_weight_forward(ParallelFor pool, const TensorView& weight,
                                 const TensorView& transposed, const TensorView& beside) {
-  INPAINT_TRY(check(weight, transposed, beside));
+  INPAINT_TRY(check({"weight", weight}, {"transposed", transposed}, {"beside", beside}));
   const Strides w = strides_of(weight, false), k = strides_of(transposed, true),
                 b = strides_of(beside, false);
   const int64_t outputs = weight.size[0], deep = transposed.size[0];
@@ -161,7 +164,8 @@ Status upsampled_weight_forward(ParallelFor pool, const TensorView& weight,
 
 Status upsampled_weight_backward(ParallelFor pool, const TensorView& grad_transposed,
                                  const TensorView& grad_beside, const TensorView& grad_weight) {
-  INPAINT_TRY(check(grad_weight, grad_transposed, grad_beside));
+  INPAINT_TRY(check({"grad_weight", grad_weight}, {"grad_transposed", grad_transposed},
+                    {"grad_beside", grad_beside}));
   const Strides w = strides_of(grad_weight, false), k = strides_of(grad_transposed, true),
                 b = strides_of(grad_beside, false);
   const int64_t outputs = grad_weight.size[0], deep = grad_transposed.size[0];
