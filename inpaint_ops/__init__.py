@@ -22,6 +22,7 @@ from .nn import (
     UpsampledPartialConv2d,
     UpsampledPartialConvBlock,
     convert_sync_norms,
+    norm_activation,
 )
 from .upsampling import partial_conv2d_upsampled
 
@@ -40,6 +41,7 @@ __all__ = [
     "UpsampledPartialConvBlock",
     "available_backends",
     "convert_sync_norms",
+    "norm_activation",
     "partial_conv1d",
     "partial_conv2d",
     "partial_conv2d_upsampled",

@@ -19,6 +19,7 @@ from inpaint_ops import (
     UpsampledPartialConv2d,
     UpsampledPartialConvBlock,
     core,
+    norm_activation,
     use_backend,
 )
 from inpaint_ops.autograd.attention_block_norm import attention_block_norm
@@ -406,6 +407,24 @@ def test_only_the_raw_result_is_kept() -> None:
         y, _ = block(x, mask, masked_input=True)
     assert len(kept) == 1
     assert y.data_ptr() not in kept
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky", "sigmoid"])
+@pytest.mark.parametrize("norm", ["RN_B", "RN_L"])
+def test_norm_and_activation_behind_any_convolution(norm: str, activation: str) -> None:
+    parts = nn.ModuleList(m for m in (NORMS[norm](), ACTIVATIONS[activation]()) if m).double()
+    x = torch.randn(2, 8, 7, 5, dtype=torch.float64) + 1
+    valid = (torch.rand(1, 1, 14, 10) > 0.5).double() if norm == "RN_B" else None
+
+    def call(parts: Any) -> list[Tensor]:
+        leaf = x.clone().requires_grad_()
+        y = norm_activation(parts[0], parts[1], leaf, valid)
+        generator = torch.Generator().manual_seed(2)
+        grad = torch.randn(y.shape, generator=generator, dtype=y.dtype)
+        return [y.detach(), *torch.autograd.grad(y, [leaf, *parts.parameters()], grad)]
+
+    for f, w in zip(call(parts), call(_hooked(parts)), strict=True):
+        torch.testing.assert_close(f, w)
 
 
 def test_wrong_arguments_are_named() -> None:

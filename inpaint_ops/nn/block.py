@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..autograd.attention_block_norm import attention_block_norm
 from ..autograd.block_norm import Surround, block_activation, block_norm, block_norm_fixed
+from ..backends.precision import compute_dtype
 from ..channel_mask import ChannelMask
 from ..masks import Mask, check_plane, normalize_dtype
 from ..raw_conv import Raw, raw_partial_conv2d
@@ -26,6 +27,53 @@ def _has_hooks(module: nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
     )
+
+
+def _slope_of(activation: nn.Module | None) -> float | None:
+    """An activation's slope below zero; None: it is none that the operators know."""
+    if activation is None:
+        return 1.0
+    if type(activation) is nn.ReLU:
+        return 0.0
+    if type(activation) is nn.LeakyReLU and activation.negative_slope >= 0:
+        return activation.negative_slope
+    return None
+
+
+def norm_activation(
+    norm: RN_B | RN_L, activation: nn.Module, x: Tensor, region: Tensor | None = None
+) -> Tensor:
+    """A region norm behind any convolution, and its activation, in one operator each way.
+
+    The modules are called one by one where they have hooks, span several processes, or are others
+    than ``RN_B`` and ``RN_L``, ReLU and LeakyReLU.
+
+    Args:
+        norm, activation: the modules.
+        x: (N, C, H, W).
+        region: (N or 1, 1, H0, W0), 1 = valid, for an `RN_B`, which resizes it by nearest
+            neighbour; None for an `RN_L`.
+
+    Returns:
+        activation(norm(x)), (N, C, H, W).
+    """
+    slope = _slope_of(activation)
+    known = type(norm) in (RN_B, RN_L) and norm.process_group is None
+    if slope is None or not known or _has_hooks(norm) or _has_hooks(activation):
+        y = norm(x) if region is None else norm(x, _holes(region))
+        out: Tensor = activation(y)
+        return out
+    ratio = x.new_ones((1, 1, *x.shape[2:]), dtype=compute_dtype(x.dtype))
+    raw = Raw(x, ratio, torch.ones_like(ratio))
+    surround = Surround(raw.ratio, raw.new_mask, slope)
+    if isinstance(norm, RN_B):
+        return _basic(norm, raw, surround, region)
+    return _learned(norm, x, surround)
+
+
+def _holes(valid: Tensor) -> Tensor:
+    """RN_B keeps the polarity of its published code: 1 = hole."""
+    return 1 - valid if valid.is_floating_point() else valid == 0
 
 
 class _Block(nn.Module):
@@ -46,21 +94,10 @@ class _Block(nn.Module):
         self.activation = activation
         self.mask_output = mask_output
 
-    def _slope(self) -> float | None:
-        """The activation's slope below zero; None: it is none that the operators know."""
-        activation = self.activation
-        if activation is None:
-            return 1.0
-        if type(activation) is nn.ReLU:
-            return 0.0
-        if type(activation) is nn.LeakyReLU and activation.negative_slope >= 0:
-            return activation.negative_slope
-        return None
-
     def _fuses(self) -> bool:
         """Whether the fused operators compute what the modules would; else they are called."""
         conv, norm = self.conv, self.norm
-        if not self.mask_output or self._slope() is None:
+        if not self.mask_output or _slope_of(self.activation) is None:
             return False
         if type(conv) not in (PartialConv2d, UpsampledPartialConv2d):
             return False
@@ -79,9 +116,7 @@ class _Block(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Norm, activation and mask by their modules."""
         if isinstance(self.norm, RN_B):
-            # RN_B keeps the polarity of its published code: 1 = hole.
-            valid = new_mask if region is None else region
-            y = self.norm(y, 1 - valid if valid.is_floating_point() else valid == 0)
+            y = self.norm(y, _holes(new_mask if region is None else region))
         elif self.norm is not None:
             y = self.norm(y)
         if self.activation is not None:
@@ -92,7 +127,7 @@ class _Block(nn.Module):
 
     def _fused(self, raw: Raw, mask: Tensor, region: Tensor | None) -> tuple[Tensor, Tensor]:
         """Norm, activation and mask in the operators that follow the convolution."""
-        slope, norm = self._slope(), self.norm
+        slope, norm = _slope_of(self.activation), self.norm
         assert slope is not None
         surround = Surround(raw.ratio, raw.new_mask, slope)
         if norm is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from inpaint_ops import RN_B, RN_L
+from inpaint_ops import RN_B, RN_L, norm_activation
 
 from .checks import check_at_least, check_image, prepare_mask
 from .composite import known_part
@@ -20,9 +20,26 @@ class _RegionUnit(nn.Module):
         super().__init__()
         self.conv = conv
         self.norm = RN_B(conv.out_channels)
+        self.activation = nn.ReLU(inplace=True)
 
-    def forward(self, x: Tensor, hole: Tensor) -> Tensor:
-        return torch.relu_(self.norm(self.conv(x), hole))
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        return norm_activation(self.norm, self.activation, self.conv(x), valid)
+
+
+class _Layers(nn.Sequential):
+    """Each norm together with the activation behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers, at = list(self), 0
+        while at < len(layers):
+            layer, following = layers[at], layers[at + 1] if at + 1 < len(layers) else None
+            if isinstance(layer, RN_L) and isinstance(following, nn.ReLU):
+                x = norm_activation(layer, following, x)
+                at += 2
+            else:
+                x = layer(x)
+                at += 1
+        return x
 
 
 class _ResidualBlock(nn.Module):
@@ -30,7 +47,7 @@ class _ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, threshold: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
+        self.layers = _Layers(
             nn.Conv2d(channels, channels, 3, padding=2, dilation=2, padding_mode="reflect"),
             RN_L(channels, threshold=threshold),
             nn.ReLU(inplace=True),
@@ -99,7 +116,7 @@ class RNNet(nn.Module):
         self.enc2 = _RegionUnit(nn.Conv2d(c1, c2, 4, stride=2, padding=1))
         self.enc3 = _RegionUnit(nn.Conv2d(c2, c3, 4, stride=2, padding=1))
         self.middle = nn.Sequential(*(_ResidualBlock(c3, threshold) for _ in range(blocks)))
-        self.decoder = nn.Sequential(
+        self.decoder = _Layers(
             nn.Conv2d(c3, 4 * c2, 3, padding=1),
             nn.PixelShuffle(2),
             RN_L(c2),
@@ -132,9 +149,9 @@ class RNNet(nn.Module):
         mask = prepare_mask(mask, image)
         height, width = image.shape[2:]
         # A map of 3 x 3 pixels is the smallest that reflects two of them.
-        hole = 1 - pad_to_multiple(mask, 4, least=12)
-        x = pad_to_multiple(known_part(image, mask), 4, least=12) + hole
+        valid = pad_to_multiple(mask, 4, least=12)
+        x = pad_to_multiple(known_part(image, mask), 4, least=12) + (1 - valid)
         for encoder in (self.enc1, self.enc2, self.enc3):
-            x = encoder(x, hole)
+            x = encoder(x, valid)
         x = self.decoder(self.middle(x))
         return (torch.tanh(x[..., :height, :width]) + 1) / 2
