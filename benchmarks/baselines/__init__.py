@@ -10,13 +10,14 @@ from __future__ import annotations
 from .conv import FullMaskConv2d, PlaneMaskConv2d
 from .norm import AttentionRegionNorm, MaskedRegionNorm, RegionCore
 from .rn_net import RNNet
-from .unet import AUTOENCODER, FLAVOURS, LEVELS, NETWORKS, Level, UNet
+from .unet import AUTOENCODER, FLAVOURS, LEVELS, NETWORKS, SAME_DECODER, Level, UNet, is_plain
 
 __all__ = [
     "AUTOENCODER",
     "FLAVOURS",
     "LEVELS",
     "NETWORKS",
+    "SAME_DECODER",
     "AttentionRegionNorm",
     "FullMaskConv2d",
     "Level",
@@ -25,4 +26,5 @@ __all__ = [
     "RNNet",
     "RegionCore",
     "UNet",
+    "is_plain",
 ]

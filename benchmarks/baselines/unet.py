@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from .conv import FullMaskConv2d, PlaneMaskConv2d
 from .norm import AttentionRegionNorm, MaskedRegionNorm
 
-FLAVOURS = ("reference", "one-channel", "plain")
-"""Full C-channel masks; one mask plane per source; plain convolutions without masks."""
+SAME_DECODER = "plain, same decoder"
+FLAVOURS = ("reference", "one-channel", "plain", SAME_DECODER)
+"""Full C-channel masks; one mask plane per source; plain convolutions without masks; these with our
+decoder, which makes no enlarged map where that pays."""
 
 NETWORKS = ("pconv_unet", "cgan_pc_rn")
 """Batch norm everywhere; region norm (RN-B in the encoder, RN-L in the decoder)."""
@@ -87,12 +89,35 @@ class _PlainConv2d(nn.Conv2d):
         return super().forward(x), None
 
 
+_SPREAD = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+_LEAST_PIXELS = 1024  # of a batch: what our decoder asks for
+
+
+class _PlainUpsampledConv2d(nn.Conv2d):
+    """The same of (deep, skip): a 3x3 convolution of a map enlarged by nearest neighbour is a
+    transposed convolution of the map, stride 2, by 4x4 windows of sums of the 3x3 weights."""
+
+    def forward(self, pair: tuple[Tensor, Tensor], mask: None) -> tuple[Tensor, None]:  # type: ignore[override]
+        deep, skip = pair
+        if skip.shape[0] * skip.shape[2] * skip.shape[3] < _LEAST_PIXELS:
+            return super().forward(_join(deep, None, skip, None)[0]), None
+        weight, channels = self.weight[:, : deep.shape[1]], deep.shape[1]
+        spread = weight.new_tensor(_SPREAD)
+        windows = weight.reshape(-1, 9) @ torch.kron(spread, spread).t()
+        transposed = windows.view(-1, channels, 4, 4).transpose(0, 1).contiguous()
+        y = F.conv_transpose2d(deep, transposed, None, 2, 1)
+        y += F.conv2d(skip, self.weight[:, channels:], self.bias, 1, 1)
+        return y, None
+
+
 def _conv(flavour: str, level: Level, bias: bool) -> nn.Module:
     geometry = (level.out, level.kernel, level.stride, level.padding)
     if flavour == "reference":
         return FullMaskConv2d(level.deep + level.skip, *geometry, bias=bias)
     if flavour == "one-channel":
         return PlaneMaskConv2d(level.channels, *geometry, bias=bias)
+    if flavour == SAME_DECODER and not level.encoder:
+        return _PlainUpsampledConv2d(level.deep + level.skip, *geometry, bias=bias)
     return _PlainConv2d(level.deep + level.skip, *geometry, bias=bias)
 
 
@@ -106,7 +131,7 @@ class _Layer(nn.Module):
         self.inplace = flavour != "reference"
         self.conv = _conv(flavour, level, bias=not level.norm and not level.encoder)
         self.norm: nn.Module | None = None
-        if level.norm and (network != "cgan_pc_rn" or flavour == "plain"):
+        if level.norm and (network != "cgan_pc_rn" or is_plain(flavour)):
             self.norm = nn.BatchNorm2d(level.out)
         elif level.norm and level.encoder:
             self.norm = MaskedRegionNorm(level.out)
@@ -156,19 +181,23 @@ class UNet(nn.Module):
         self, image: Tensor, mask: Tensor, seen: dict[str, tuple[Tensor, Tensor | None]] | None
     ) -> Tensor:
         planes = self._input_mask(image, mask)
-        x, skips = image, []
+        x: Any = image
+        skips: list[Any] = []
         for level in self.levels:
             if level.encoder:
                 skips.append((x, planes))
+            elif self.flavour == SAME_DECODER:
+                x = (x, skips.pop()[0])
             else:
                 x, planes = _join(x, planes, *skips.pop())
             if seen is not None:
                 seen[level.name] = (x, planes)
             x, planes = self.get_submodule(level.name)(x, planes)
-        return x
+        out: Tensor = x
+        return out
 
     def _input_mask(self, image: Tensor, mask: Tensor) -> Tensor | None:
-        if self.flavour == "plain":
+        if is_plain(self.flavour):
             return None
         return mask.expand(image.shape).contiguous() if self.flavour == "reference" else mask
 
@@ -178,10 +207,15 @@ class UNet(nn.Module):
         The plain flavour of a region-norm network has another norm: it takes the convolutions.
         """
         state = source.state_dict()
-        if self.flavour == "plain" and self.network == "cgan_pc_rn":
+        if is_plain(self.flavour) and self.network == "cgan_pc_rn":
             norms = {k: v for k, v in self.state_dict().items() if ".norm." in k}
             state = {k: v for k, v in state.items() if ".norm." not in k} | norms
         self.load_state_dict(state)
+
+
+def is_plain(flavour: str) -> bool:
+    """Whether it computes something else: no masks."""
+    return flavour in ("plain", SAME_DECODER)
 
 
 def _join(

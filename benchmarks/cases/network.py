@@ -11,7 +11,7 @@ from inpaint_models import create_model
 from torch import Tensor, nn
 
 from .. import oracle
-from ..baselines import AUTOENCODER, RNNet, UNet
+from ..baselines import AUTOENCODER, SAME_DECODER, RNNet, UNet, is_plain
 from ..data import HOLE_RATIOS
 from ..plan import Plan
 from .base import CHANNELS_LAST, CONTIGUOUS, FORWARD, STEP, Call, Candidate, Case, Outputs, Truth
@@ -25,7 +25,7 @@ RN_NET_SHARE = 4
 TILE = 32
 """Pixels per side of the autoencoder's pictures: the others' cut up."""
 
-ORDER = ("reference", "reference-compiled", "one-channel", "fused", "plain")
+ORDER = ("reference", "reference-compiled", "one-channel", "fused", "plain", SAME_DECODER)
 
 
 def network_cases(plan: Plan) -> Iterator[Case]:
@@ -62,6 +62,8 @@ class _Workload:
             providers.insert(0, ("reference-compiled", CONTIGUOUS))
         for name in ("reference", "fused", "plain"):
             providers += [(name, CONTIGUOUS), (name, CHANNELS_LAST)]
+        if self.network != RN_NET and self.mode == STEP and not self.plan.backends:
+            providers.append((SAME_DECODER, CHANNELS_LAST))
         return sorted(providers, key=lambda pair: ORDER.index(pair[0]))
 
     def case(self) -> Case:
@@ -78,7 +80,7 @@ class _Workload:
                     name,
                     layout,
                     partial(self._build, name, layout),
-                    name != "plain",
+                    not is_plain(name),
                     peer=(self.network, name, layout) in INEXACT,
                 )
                 for name, layout in self.providers()
