@@ -62,8 +62,23 @@ def test_every_photograph_that_is_shown_is_a_test_photograph() -> None:
 
 def test_other_photographs_than_the_listed_ones_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "mate_Dune.jpg")
-    with pytest.raises(ValueError, match="does not hold the photographs of split"):
-        pictures.prepare(tmp_path, tmp_path / "work")
+    for names_only in (False, True):
+        with pytest.raises(ValueError, match=r"does not hold .* split\.json: .*mate_Storm"):
+            pictures.prepare(tmp_path, tmp_path / "work", names_only=names_only)
+
+
+def test_photographs_of_other_bytes_are_taken_if_asked_for(tmp_path: Path) -> None:
+    data, work = tmp_path / "data", tmp_path / "work"
+    data.mkdir()
+    listed = split.load_split()
+    for part in pictures.PARTS:
+        for name in listed[part]:
+            Image.new("RGB", (4, 4)).save(data / name)
+    with pytest.raises(ValueError, match="--names-only takes any bytes"):
+        pictures.prepare(data, work)
+    pictures.prepare(data, work, names_only=True)
+    made = list(pictures.folder(work, "small", "test").iterdir())
+    assert {path.stem for path in made} == {Path(name).stem for name in listed["test"]}
 
 
 # The runs --------------------------------------------------------------------------------------

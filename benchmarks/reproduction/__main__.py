@@ -29,6 +29,9 @@ def main(words: list[str] | None = None) -> int:
     work.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     one = commands.add_parser("prepare", parents=[work], help="scaled copies of the photographs")
     one.add_argument("--data", type=Path, required=True, help="the thirty photographs")
+    one.add_argument(
+        "--names-only", action="store_true", help="take any photographs of the listed names"
+    )
     some = argparse.ArgumentParser(add_help=False)
     some.add_argument(
         "--methods", nargs="+", choices=METHODS, default=tuple(METHODS), help="these runs only"
@@ -49,7 +52,7 @@ def main(words: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     try:
         if args.command == "prepare":
-            prepare(args.data, args.work)
+            prepare(args.data, args.work, names_only=args.names_only)
         elif args.command == "train":
             train_all(args.work, args.methods)
         elif args.command == "evaluate":

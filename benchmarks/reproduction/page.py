@@ -676,6 +676,7 @@ def _commands() -> str:
     lines: Sequence[str] = (
         "python -m benchmarks.reproduction prepare --data PHOTOGRAPHS --work WORK",
         "python -m benchmarks.reproduction train --work WORK       # goes on where it was stopped",
+        "python -m benchmarks.reproduction evaluate --work WORK    # again, by this checkout",
         "python -m benchmarks.reproduction backends --work WORK    # on a quiet machine",
         "python -m benchmarks.reproduction report --work WORK      # collects, draws, writes this",
         "python -m benchmarks.reproduction report --check          # is this what the JSON says?",
@@ -683,7 +684,11 @@ def _commands() -> str:
     return (
         "`pip install -c constraints.txt -e '.[bench,train]'`, then\n\n```\n"
         + "\n".join(lines)
-        + "\n```\n\nThe photographs are those of the Debian packages `lomiri-wallpapers-16.04`, "
-        "`mate-backgrounds` and `plasma-workspace-wallpapers`, scaled to a shorter side of 1024 "
-        "pixels; `split.json` has the SHA-256 of each file."
+        + "\n```\n\nThe photographs are of three Debian packages, scaled to a shorter side of 1024 "
+        "pixels and stored as JPEG; `split.json` has their names and SHA-256. Photographs that you "
+        "scale yourself have other bytes: `prepare --names-only` takes them, and what comes out "
+        'will differ a little. `lomiri-wallpapers-16.04`: Aitzol Berasategi, Trevor "Freespace" '
+        f"and Abhishek Mudgal ({draw.LICENCE}), Bolly and Peter Nerlich (CC-BY-SA-4.0), Clemens "
+        "Engelhardt (CC0-1.0). `mate-backgrounds`: GPL-2+, by the authors in that package's copyright file. "
+        "`plasma-workspace-wallpapers`: GPL-2+, KDE Visual Design Group."
     )

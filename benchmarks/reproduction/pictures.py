@@ -21,13 +21,15 @@ def folder(work: Path, kind: str, part: str) -> Path:
     return work / "pictures" / kind / part
 
 
-def prepare(data: Path, work: Path) -> None:
+def prepare(data: Path, work: Path, *, names_only: bool = False) -> None:
     """Write the copies, as uncompressed pictures; those of an earlier call are replaced.
+
+    `names_only` as in `split.check_photographs`.
 
     Raises:
         ValueError: `data` does not hold the photographs of the list.
     """
-    split.check_photographs(data)
+    split.check_photographs(data, names_only=names_only)
     shutil.rmtree(work / "pictures", ignore_errors=True)
     listed = split.load_split()
     for part in PARTS:

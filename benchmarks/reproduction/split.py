@@ -96,13 +96,19 @@ def load_split() -> dict[str, Any]:
     return split
 
 
-def check_photographs(data: Path) -> None:
-    """Raise ValueError unless `data` holds the photographs of the list, and no other."""
+def check_photographs(data: Path, *, names_only: bool = False) -> None:
+    """Raise ValueError unless `data` holds the photographs of the list, and no other.
+
+    With `names_only`, photographs of those names, whatever their bytes.
+    """
     found, wanted = make_split(data), load_split()
     for part in ("test", "train"):
-        if found[part] != wanted[part]:
-            wrong = sorted(set(found[part].items()) ^ set(wanted[part].items()))
+        a, b = (
+            set(listed[part] if names_only else listed[part].items()) for listed in (found, wanted)
+        )
+        if a != b:
+            wrong = sorted({entry if names_only else entry[0] for entry in a ^ b})
             raise ValueError(
-                f"{data} does not hold the photographs of {LIST.name}: "
-                + ", ".join(dict.fromkeys(name for name, _ in wrong))
+                f"{data} does not hold the photographs of {LIST.name}: {', '.join(wrong)}"
+                + ("" if names_only else " (--names-only takes any bytes under their names)")
             )
