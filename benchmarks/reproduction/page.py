@@ -689,6 +689,6 @@ def _commands() -> str:
         "scale yourself have other bytes: `prepare --names-only` takes them, and what comes out "
         'will differ a little. `lomiri-wallpapers-16.04`: Aitzol Berasategi, Trevor "Freespace" '
         f"and Abhishek Mudgal ({draw.LICENCE}), Bolly and Peter Nerlich (CC-BY-SA-4.0), Clemens "
-        "Engelhardt (CC0-1.0). `mate-backgrounds`: GPL-2+, by the authors in that package's copyright file. "
-        "`plasma-workspace-wallpapers`: GPL-2+, KDE Visual Design Group."
+        "Engelhardt (CC0-1.0). `mate-backgrounds`: GPL-2+, by the authors in that package's "
+        "copyright file. `plasma-workspace-wallpapers`: GPL-2+, KDE Visual Design Group."
     )
