@@ -25,6 +25,7 @@ from inpaint_models.training.systems import list_systems, system_options
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 
 
 def _help_texts() -> str:
@@ -37,7 +38,8 @@ def _help_texts() -> str:
 
 
 def _texts() -> dict[str, str]:
-    documents = [ROOT / "README.md", *(ROOT / "docs").glob("training*.md"), *FOLDER.glob("*.yaml")]
+    pages = [path for name in ("training*", "reproduction") for path in DOCS.glob(f"{name}.md")]
+    documents = [ROOT / "README.md", *pages, *FOLDER.glob("*.yaml")]
     found = {path.name: path.read_text("utf-8") for path in documents}
     return found | {"help": _help_texts()}
 
@@ -73,7 +75,9 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_examples_are_found() -> None:
     assert len(SHOWN) > 20
-    assert {name for name, _ in SHOWN} >= {"README.md", "training.md", "help", "isnet.yaml"}
+    assert {name for name, _ in SHOWN} >= {
+        "README.md", "training.md", "reproduction.md", "help", "isnet.yaml",
+    }  # fmt: skip
     assert {line.split()[0] for _, line in SHOWN} >= {"train", "evaluate", "models", "masks"}
 
 
@@ -95,7 +99,7 @@ def test_an_example_is_a_command_and_its_keys_fit_the_recipe(name: str, line: st
     assert options.run_command in (train.run, evaluate.run)
     if options.run_command is train.run and what is None:
         assert options.resume is not None or "..." in line
-    elif what not in (None, "RECIPE"):
+    elif what not in (None, "RECIPE", "RUN"):
         assert what is not None
         recipe = what.removeprefix("runs/")
         assert recipe in (*list_recipes(), "mine.yaml", "...")

@@ -684,8 +684,13 @@ def _commands() -> str:
     return (
         "`pip install -c constraints.txt -e '.[bench,train]'`, then\n\n```\n"
         + "\n".join(lines)
-        + "\n```\n\nThe photographs are of three Debian packages, scaled to a shorter side of 1024 "
-        "pixels and stored as JPEG; `split.json` has their names and SHA-256. Photographs that you "
+        + "\n```\n\nThese commands compute on the CPU. With a GPU the papers' sizes come within "
+        "reach: `inpaint train cgan_pc_rn --data DIR options.vgg=vgg16-397923af.pth` has the "
+        "paper's width, batch, iterations and losses, and runs on a GPU where there is one; "
+        "`inpaint evaluate runs/cgan_pc_rn --data DIR` sets the baselines beside it "
+        "([training.md](training.md)).\n\n"
+        "The photographs are of three Debian packages, scaled to a shorter side of 1024 pixels "
+        "and stored as JPEG; `split.json` has their names and SHA-256. Photographs that you "
         "scale yourself have other bytes: `prepare --names-only` takes them, and what comes out "
         'will differ a little. `lomiri-wallpapers-16.04`: Aitzol Berasategi, Trevor "Freespace" '
         f"and Abhishek Mudgal ({draw.LICENCE}), Bolly and Peter Nerlich (CC-BY-SA-4.0), Clemens "
