@@ -146,6 +146,7 @@ def summary(results: Results) -> list[str]:
         lines.append(_against_baselines(results))
         for text, good, bad in _claims(results):
             lines.append(f"{text}: {_short_verdict(results, good, bad)}.")
+        lines.append(_in_batches(results))
     if _finished(results, VANILLA, PARTIAL):
         lines.append(_autoencoder_line(results))
     if _finished(results, *GLCIC):
@@ -310,7 +311,6 @@ def _unets(results: Results) -> list[str]:
                 for name, by_bin in published.items()
             ]
         parts.append(table(head, body))
-    parts.append(_in_batches(results))
     parts.append(
         "Which orderings hold by the mean over the seeds, and for how many seeds and photographs:"
     )
