@@ -9,15 +9,18 @@ from torch import Tensor
 
 from benchmarks import data, oracle
 from benchmarks.baselines import (
-    LEVELS,
+    AUTOENCODER,
+    FLAVOURS,
+    NETWORKS,
+    SAME_DECODER,
     AttentionRegionNorm,
     FullMaskConv2d,
     MaskedRegionNorm,
     PlaneMaskConv2d,
+    RNNet,
     UNet,
 )
 from benchmarks.cases.region import clear_threshold
-from benchmarks.plan import FULL
 from inpaint_ops import RN_B, RN_L, ChannelMask, partial_conv2d
 
 
@@ -136,21 +139,35 @@ def test_attention_norm_baseline_equals_ours() -> None:
     torch.testing.assert_close(ours(x), reference(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", FULL.networks)
+@pytest.mark.parametrize("network", [*NETWORKS, AUTOENCODER])
 def test_network_baselines_equal_ours(network: str) -> None:
     torch.manual_seed(0)
     ours = create_model(network).eval()
     image, mask = data.load_images(2, 128), data.load_masks(2, 128, 0.3)
+    nets = {flavour: UNet(network, flavour).eval() for flavour in FLAVOURS}
+    for net in nets.values():
+        net.load_from(ours)
     with torch.no_grad():
         y = ours(image, mask)
         for flavour in ("reference", "one-channel"):
-            net = UNet(network, flavour).eval()
-            net.load_from(ours)
-            torch.testing.assert_close(net(image, mask), y, rtol=1e-3, atol=1e-4)
-    plain = UNet(network, "plain").eval()
-    plain.load_from(ours)
-    assert plain(image, mask).shape == y.shape
+            torch.testing.assert_close(nets[flavour](image, mask), y, rtol=1e-3, atol=1e-4)
+        plain, same = (nets[flavour](image, mask) for flavour in ("plain", SAME_DECODER))
+    assert plain.shape == y.shape
+    torch.testing.assert_close(same, plain, rtol=1e-3, atol=1e-4)
     shapes = {name: p.shape for name, p in ours.named_parameters() if name.endswith("conv.weight")}
-    for level in LEVELS:
+    for level in nets["plain"].levels:
         shape = (level.out, level.deep + level.skip, level.kernel, level.kernel)
         assert shapes[f"{level.name}.conv.weight"] == shape
+
+
+def test_the_generator_of_region_normalization_equals_ours() -> None:
+    torch.manual_seed(0)
+    ours, reference = create_model("rn_net"), RNNet("reference")
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if name.endswith("sa.conv1.weight"):
+                parameter.mul_(0.1)  # attention away from its threshold
+    reference.load_from(ours)
+    image, mask = data.load_images(1, 64), data.load_masks(1, 64, 0.3)
+    with torch.no_grad():
+        torch.testing.assert_close(reference(image, mask), ours(image, mask), rtol=1e-3, atol=1e-4)
