@@ -25,6 +25,7 @@ from . import (
 )
 from .checks import check_mask_values
 from .composite import composite
+from .hole_decoding import fill_holes
 from .registry import (
     ModelCard,
     create_discriminator,
@@ -43,6 +44,7 @@ __all__ = [
     "create_model",
     "crops",
     "edgeconnect_discriminator",
+    "fill_holes",
     "gan_discriminators",
     "gan_variants",
     "glcic",

@@ -59,22 +59,35 @@ class PartialUNet(nn.Module):
             The whole predicted image, (N, in_channels, H, W), not clamped. The known part is
             predicted as well: see `composite`.
         """
+        x, m, skips = self.encode(image, mask)
+        for i in range(self.levels, 0, -1):
+            x, m = self.unit(f"dec{i}")(x, m, *skips.pop(), masked_input=True)
+        return x
+
+    def encode(
+        self, image: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """Run the encoder.
+
+        Args:
+            image, mask: as in `forward`.
+
+        Returns:
+            The deepest features and their mask, and the skips of `dec1` to `dec<levels>`, each
+            with its mask.
+        """
         check_image(image, self.in_channels, self.unit("enc1").conv.weight)
         mask = prepare_mask(mask, image)
         self._check_batch_norm(image)
         region = self._regions(mask)
 
-        features: list[Tensor] = []
-        masks: list[Tensor] = []
+        skips: list[tuple[Tensor, Tensor]] = []
         # Zero in its holes, as the output of every block is: none of them masks its input.
         x, m = known_part(image, mask), mask
         for i in range(1, self.levels + 1):
-            features.append(x)
-            masks.append(m)
+            skips.append((x, m))
             x, m = self.unit(f"enc{i}")(x, m, region, masked_input=True)
-        for i in range(self.levels, 0, -1):
-            x, m = self.unit(f"dec{i}")(x, m, features.pop(), masks.pop(), masked_input=True)
-        return x
+        return x, m, skips
 
     def _regions(self, mask: Tensor) -> Tensor | None:
         """The regions of an `RN_B` in the encoder; None: the mask that its convolution has made."""

@@ -1,0 +1,121 @@
+"""Filling holes without predicting the pixels that are known anyway.
+
+>>> filled = fill_holes(net, image, mask)   # composite(net(image, mask), image, mask), sooner
+
+The encoder runs wholly, since its deepest features depend on everything. A level of the decoder
+runs on the crops that the next finer level reads, one pixel wider on each side, or on the whole map
+where that costs no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .checks import check_image, prepare_mask
+from .composite import composite
+from .hole_boxes import Box, Size, find_holes, plan_crops
+from .partial_unet import PartialUNet
+
+
+@torch.no_grad()
+def fill_holes(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
+    """`composite(net(image, mask), image, mask)` without the prediction that it throws away.
+
+    The same up to rounding: sums of smaller maps may run in another order. The less of the picture
+    is missing, the less is computed of the decoder, which in `pconv_unet` is two thirds of the
+    whole. Without gradient. What is computed depends on the mask's values, so they are read, which
+    waits for a GPU, and `torch.compile` and `torch.export` do not make one graph of it.
+
+    Args:
+        net: in evaluation mode; a U-Net of partial convolutions whose decoder has batch norm:
+            `pconv_unet` or `pconv_autoencoder`.
+        image: (N, in_channels, H, W), as `net` takes it.
+        mask: (N, 1, H, W) or (1, 1, H, W), 1 = valid, 0 = hole, as `net` takes it.
+
+    Returns:
+        (N, in_channels, H, W), a new tensor of the image's dtype, not clamped: the image where the
+        mask is exactly 1, the prediction everywhere else, see `composite`.
+
+    Raises:
+        TypeError: `net` is another network, or an argument is of a wrong type or dtype.
+        ValueError: `net` is in training mode or takes statistics from what it is given, or an
+            argument has a wrong shape or device.
+    """
+    unet = _check(net)
+    check_image(image, unet.in_channels, unet.unit("enc1").conv.weight)
+    mask = prepare_mask(mask, image)
+    filled = image.clone()
+    holes = find_holes(mask[:, 0] != 1)
+    if not holes:
+        return filled
+    x, m, skips = unet.encode(image, mask)
+    deepest = _size(x)
+    plan = plan_crops(holes, [*(_size(skip) for skip, _ in skips), deepest])
+    pieces = [_Piece(Box((0, 0, 0), deepest), x, m)]
+    for level in range(unet.levels, 0, -1):
+        skip, skip_mask = skips.pop()
+        pieces = [_decode(unet, level, _cut(pieces, crop), skip, skip_mask) for crop in plan.pop()]
+    for box, prediction, _ in pieces:
+        prediction = prediction.to(image.dtype)
+        filled[box.slices] = composite(prediction, image[box.slices], mask[box.slices])
+    return filled
+
+
+class _Piece(NamedTuple):
+    """A part of a map and of its mask."""
+
+    box: Box
+    x: Tensor
+    mask: Tensor
+
+
+def _size(x: Tensor) -> Size:
+    return x.shape[0], x.shape[2], x.shape[3]
+
+
+def _cut(pieces: Sequence[_Piece], crop: Box) -> _Piece:
+    """The crop, out of the piece that holds it."""
+    piece = next(piece for piece in pieces if piece.box.holds(crop))
+    inside = crop.within(piece.box).slices
+    return _Piece(crop, piece.x[inside], piece.mask[inside])
+
+
+def _decode(net: PartialUNet, level: int, deep: _Piece, skip: Tensor, skip_mask: Tensor) -> _Piece:
+    """What one level makes of a crop of the deeper map.
+
+    The block pads the crop as it does the whole map. Inside the map the crop's own neighbours were
+    due there, so that outermost ring is cut off.
+    """
+    box = deep.box.enlarged(_size(skip))
+    y, mask = net.unit(f"dec{level}")(
+        deep.x, deep.mask, skip[box.slices], skip_mask[box.slices], masked_input=True
+    )
+    right = box.inner(_size(skip))
+    inside = right.within(box).slices
+    return _Piece(right, y[inside], mask[inside])
+
+
+def _check(net: nn.Module) -> PartialUNet:
+    """Raise unless a crop of the decoder's map gives the same numbers as the whole."""
+    if not isinstance(net, PartialUNet):
+        raise TypeError(
+            f"net must be a U-Net of partial convolutions, pconv_unet or pconv_autoencoder, got "
+            f"{type(net).__name__}"
+        )
+    if net.training:
+        raise ValueError("net must be in evaluation mode, got one in training mode: call .eval()")
+    for level in range(1, net.levels + 1):
+        norm = net.unit(f"dec{level}").norm
+        fixed = isinstance(norm, _BatchNorm) and not norm.training and norm.running_mean is not None
+        if norm is not None and not fixed:
+            raise ValueError(
+                f"net must normalize its decoder by fixed statistics, as pconv_unet does in "
+                f"evaluation mode, got {type(norm).__name__} in dec{level}, whose statistics are "
+                f"those of the whole map"
+            )
+    return net
