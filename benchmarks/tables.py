@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from .bounds import BYTES
-from .figures import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, Rows, ratio
+from .figures import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, HOLES_ONLY, Rows, ratio
 from .results import Row
 
 
@@ -121,6 +121,24 @@ def layers(rows: Rows, mode: str, group: str = "layer") -> Table:
                     f"[dim]  {row.provider}[/dim]", _ms(row.median), *cells,
                     _faster(ratio(ref, row.median)), "", _share(row, "bound"), "", _mark(row),
                 )  # fmt: skip
+    return table
+
+
+def holes(rows: Rows) -> Table:
+    """A line for each hole: the whole network, holes alone, and the encoder, which always runs."""
+    table = empty_table(
+        "Filling holes, inference (ms, channels_last)",
+        *("", "whole", "holes\nonly", "encoder", "vs\nwhole", "possible", ""),
+    )
+    for case in rows.cases("holes"):
+        key = ("holes", case, FORWARD)
+        providers = ("fused", HOLES_ONLY, "fused, encoder")
+        whole, alone, encoder = (rows.ms(*key, name, CHANNELS_LAST) for name in providers)
+        mine = [row for row in rows.rows if (row.group, row.case, row.mode) == key]
+        table.add_row(
+            f"{case} [dim]{mine[0].detail}[/dim]", *map(_ms, (whole, alone, encoder)),
+            _faster(ratio(whole, alone)), _faster(ratio(whole, encoder)), _mark(*mine),
+        )  # fmt: skip
     return table
 
 

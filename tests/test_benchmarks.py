@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import memory, oracle, results, runner, session
+from benchmarks import figures, memory, oracle, results, runner, session, tables
 from benchmarks.__main__ import main
 from benchmarks.cases import BOTH, CONTIGUOUS, Candidate, Case, Truth, all_cases
 from benchmarks.children import children
@@ -215,6 +215,20 @@ def test_real_cases_match_the_oracle(wanted: str) -> None:
     assert checked == [True] * sum(c.checked for c in case.candidates)
 
 
+def test_holes_alone_match_the_whole_network_in_float64() -> None:
+    plan = dataclasses.replace(FULL, filled_size=64, hole_seconds=0.0)
+    cases = [case for case in all_cases(plan) if case.group == "holes"]
+    assert [case.name for case in cases] == [
+        *(f"square {share}%" for share in (1, 5, 10, 25, 50)), "strokes 15%",
+    ]  # fmt: skip
+    rows = runner.run_case(cases[2], HOST, 1, 1)
+    assert [row.provider for row in rows] == ["fused", "fused, holes only", "fused, encoder"]
+    assert [row.error for row in rows] == [None] * 3
+    assert [row.match and row.match["ok"] for row in rows] == [True, True, None]
+    (line,) = tables.holes(figures.Rows(rows)).columns[1].cells
+    assert float(str(line)) > 0
+
+
 @pytest.mark.parametrize("plan", [FULL, QUICK, SWEEP], ids=lambda plan: plan.name)
 def test_case_ids_and_candidates_are_unique(plan: Plan) -> None:
     cases = list(all_cases(plan))
@@ -222,8 +236,8 @@ def test_case_ids_and_candidates_are_unique(plan: Plan) -> None:
     for case in cases:
         keys = [(c.provider, c.layout) for c in case.candidates]
         assert len(set(keys)) == len(keys)
-        # Volumes are held against the plain convolution alone.
-        first = "fused" if case.group == "volume" else "reference"
+        # Volumes are held against the plain convolution alone, holes against the whole network.
+        first = "fused" if case.group in ("volume", "holes") else "reference"
         assert first in case.candidates[0].provider
 
 

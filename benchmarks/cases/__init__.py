@@ -1,4 +1,4 @@
-"""The workloads: layers, norms and whole networks of the paper's U-Net, volumes and sweeps."""
+"""The workloads: layers, norms, whole networks of the paper's U-Net, holes, volumes, sweeps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..plan import Plan
 from .base import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, STEP, Call, Candidate, Case, Truth
+from .holes import hole_cases
 from .layer import layer_cases
 from .network import network_cases
 from .norm import norm_cases
@@ -34,7 +35,8 @@ def all_cases(plan: Plan) -> Iterator[Case]:
     Norms come first, in a young process: there a large output is fresh memory. Later the allocator
     has freed pieces at hand that are as large, and a copy without page faults is another bound.
     """
+    makers = (norm_cases, network_cases, hole_cases, layer_cases, volume_cases, sweep_cases)
     for dtype in plan.dtypes:
         there = dataclasses.replace(plan, dtype=dtype)
-        for makers in (norm_cases, network_cases, layer_cases, volume_cases, sweep_cases):
-            yield from (expand(plan, case) for case in makers(there))
+        for maker in makers:
+            yield from (expand(plan, case) for case in maker(there))
