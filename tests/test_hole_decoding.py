@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from inpaint_models import composite, create_model, fill_holes
-from inpaint_models.hole_boxes import Box, find_holes, merged, plan_crops
+from inpaint_models.hole_boxes import Box, find_holes, merged, plan_levels
 from inpaint_models.partial_unet import PartialUNet
 from model_inputs import holes, picture, small_model
 from torch import Tensor, nn
@@ -117,8 +119,9 @@ def test_less_of_the_decoder_runs_the_smaller_the_hole() -> None:
     mask = torch.ones(1, 1, 256, 256)
     mask[:, :, 100:140, 100:140] = 0
     made = _decoded(_net(dtype=torch.float32), mask)
-    # Of the deeper map's 22, 12, 8, 5 and 4 pixels across: half as many as above, and a ring.
-    assert made == [[44**2], [24**2], [16**2], [10**2], [8**2]]
+    # Half as many pixels across as above, and a ring: 40, 22, 12, 8, 5. They go in with another
+    # ring, or as twice what they need of the deeper map.
+    assert made == [[44**2], [24**2], [14**2], [10**2], [7**2]]
 
 
 def test_holes_far_apart_are_decoded_apart_where_that_is_less() -> None:
@@ -215,12 +218,28 @@ def test_boxes_hold_all_holes_and_crops_what_they_need(seed: int) -> None:
     n, h, w = hole.shape
     sizes = [(n, (h - 1 >> level) + 1, (w - 1 >> level) + 1) for level in range(6)]
     wanted = found
-    for size, deep, crops in zip(sizes[:-1], sizes[1:], plan_crops(found, sizes), strict=True):
-        # What a level makes of a crop, but for the ring whose windows leave it.
-        made = [crop.enlarged(size).inner(size) for crop in crops]
-        assert all(any(box.holds(inner) for box in made) for inner in wanted)
-        assert all(Box((0, 0, 0), deep).holds(crop) for crop in crops)
-        wanted = crops
+    for boxes, size, deep in zip(plan_levels(found, sizes), sizes[:-1], sizes[1:], strict=True):
+        assert all(Box((0, 0, 0), size).holds(box) for box in boxes)
+        assert all(any(box.holds(inner) for box in boxes) for inner in wanted)
+        wanted = [box.below(deep) for box in boxes]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (1, 2)])
+def test_what_a_box_needs_is_what_its_windows_see(size: tuple[int, int]) -> None:
+    """Of numbered pixels, enlarged by torch."""
+    h, w = size
+    deep = (1, (h + 1) // 2, (w + 1) // 2)
+    numbers = torch.arange(deep[1] * deep[2]).view(1, 1, *deep[1:]).double()
+    large = F.interpolate(numbers, size=size, mode="nearest")
+    for top, left in itertools.product(range(h), range(w)):
+        for bottom, right in itertools.product(range(top + 1, h + 1), range(left + 1, w + 1)):
+            box = Box((0, top, left), (1, bottom, right))
+            seen = large[box.grown((1, h, w)).slices]
+            needed = box.below(deep)
+            assert torch.equal(numbers[needed.slices].flatten(), seen.unique())
+            around = needed.enlarged((1, h, w))
+            assert around.holds(box.grown((1, h, w)))
+            assert torch.equal(large[around.slices].unique(), seen.unique())
 
 
 def test_a_hole_is_boxed_tightly() -> None:
@@ -231,36 +250,26 @@ def test_a_hole_is_boxed_tightly() -> None:
 
 
 def test_boxes_merge_where_one_call_costs_less() -> None:
-    a, b = Box((0, 0, 0), (1, 10, 10)), Box((0, 0, 12), (1, 10, 20))
-    both = Box((0, 0, 0), (1, 10, 20))
-    assert merged([a, b], 19) == [a, b]
-    assert merged([a, b], 20) == [both]
+    deep = (2, 50, 50)
+    a, b = Box((0, 20, 20), (1, 40, 40)), Box((0, 20, 48), (1, 40, 60))
+    # 12 x 12 and 12 x 8 pixels of the deeper map; 12 x 22 in one.
+    both = Box((0, 20, 20), (1, 40, 60))
+    assert merged([a, b], 23, deep) == [a, b]
+    assert merged([a, b], 24, deep) == [both]
     # The same hole in two pictures is one box of both, and what lies in another box is gone.
-    again = Box((1, 0, 0), (2, 10, 10))
-    assert merged([a, again], 0) == [Box((0, 0, 0), (2, 10, 10))]
-    assert merged([a, both, b], 0) == [both]
+    again = Box((1, 20, 20), (2, 40, 40))
+    assert merged([a, again], 0, deep) == [Box((0, 20, 20), (2, 40, 40))]
+    assert merged([a, both, b], 0, deep) == [both]
 
 
-def test_a_box_loses_its_ring_but_where_the_map_ends() -> None:
-    box = Box((1, 4, 6), (3, 9, 20))
-    assert box.inner((5, 30, 30)) == Box((1, 5, 7), (3, 8, 19))
-    assert box.inner((5, 9, 20)) == Box((1, 5, 7), (3, 9, 20))
-    assert Box((0, 0, 0), (1, 9, 20)).inner((1, 30, 30)) == Box((0, 0, 0), (1, 8, 19))
-
-
-def test_a_deeper_box_is_enlarged_to_the_end_of_an_odd_map() -> None:
-    assert Box((0, 2, 3), (1, 5, 7)).enlarged((1, 9, 20)) == Box((0, 4, 6), (1, 9, 14))
-
-
-def test_a_level_runs_whole_where_its_crops_cost_more() -> None:
+def test_a_level_runs_whole_where_its_boxes_cost_more() -> None:
     """Four around a middle, of which no two would be cheaper as one."""
     size, deep = (1, 180, 180), (1, 90, 90)
-    crops = [
-        Box((0, 0, 0), (1, 30, 60)),
-        Box((0, 0, 60), (1, 60, 90)),
-        Box((0, 60, 30), (1, 90, 90)),
-        Box((0, 30, 0), (1, 90, 30)),
+    boxes = [
+        Box((0, 0, 0), (1, 60, 120)),
+        Box((0, 0, 120), (1, 120, 180)),
+        Box((0, 120, 60), (1, 180, 180)),
+        Box((0, 60, 0), (1, 180, 60)),
     ]
-    wanted = [crop.enlarged(size).inner(size) for crop in crops]
-    assert plan_crops(wanted[:2], [size, deep]) == [crops[:2]]
-    assert plan_crops(wanted, [size, deep]) == [[Box((0, 0, 0), deep)]]
+    assert plan_levels(boxes[:2], [size, deep]) == [boxes[:2]]
+    assert plan_levels(boxes, [size, deep]) == [[Box((0, 0, 0), size)]]

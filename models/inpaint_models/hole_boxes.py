@@ -1,4 +1,4 @@
-"""Where holes are, as boxes, and which crops of each level of a decoder fill them.
+"""Where holes are, as boxes, and which boxes of each level of a decoder fill them.
 
 A level convolves the deeper map, enlarged twice by nearest neighbour to the size of the skip, by
 3x3 windows. Pixel i of the deeper map becomes 2i and 2i + 1, of odd sizes too.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor
@@ -78,12 +79,12 @@ class Box(NamedTuple):
             (n, 2 * top, 2 * left), (n_end, min(size[1], 2 * bottom), min(size[2], 2 * right))
         )
 
-    def inner(self, size: Size) -> Box:
-        """The pixels whose 3x3 windows leave neither it nor, by zero padding, the map of `size`."""
+    def grown(self, size: Size) -> Box:
+        """This box and the pixels around it that a map of size `size` has."""
         (n, top, left), (n_end, bottom, right) = self
         return Box(
-            (n, top + (top > 0), left + (left > 0)),
-            (n_end, bottom - (bottom < size[1]), right - (right < size[2])),
+            (n, max(0, top - 1), max(0, left - 1)),
+            (n_end, min(size[1], bottom + 1), min(size[2], right + 1)),
         )
 
 
@@ -96,56 +97,63 @@ def find_holes(hole: Tensor) -> list[Box]:
     hole = hole.cpu()
     side = max(_TILE, math.ceil(max(hole.shape[1:]) / _TILES))
     tiles = F.max_pool2d(hole.float().unsqueeze(1), side, ceil_mode=True).squeeze(1) > 0
+    half = hole.shape[0], (hole.shape[1] + 1) // 2, (hole.shape[2] + 1) // 2
     found = []
     for n in tiles.flatten(1).any(1).nonzero().flatten().tolist():
         runs = (
             Box((n, side * row, side * first), (n + 1, side * (row + 1), side * last))
             for row, first, last in _runs(tiles[n].tolist())
         )
-        found += [_shrunk(box, hole) for box in merged(runs, 4 * _CALL)]
+        found += [_shrunk(box, hole) for box in merged(runs, _CALL, half)]
     return found
 
 
-def plan_crops(wanted: Sequence[Box], sizes: Sequence[Size]) -> list[list[Box]]:
-    """The crops of each level's deeper map, the finest level's first.
+def plan_levels(wanted: Iterable[Box], sizes: Sequence[Size]) -> list[list[Box]]:
+    """The boxes that each level is to compute, the finest level's first.
 
-    Each box of `wanted`, and each crop, can be computed from one of the next list's crops.
+    Each box of `wanted` lies in one of the finest level's. What a box needs of the deeper map
+    (`Box.below`) lies in one of the next level's.
 
     Args:
         wanted: boxes of the finest map.
         sizes: of all maps, from the finest to the deepest.
     """
     plan = []
-    for level, deep in enumerate(sizes[1:]):
+    for level, (size, deep) in enumerate(pairwise(sizes)):
         call = max(_LEAST_CALL, _CALL // 4**level)
-        crops = merged((box.below(deep) for box in wanted), call)
-        whole = Box((0, 0, 0), deep)
-        if whole.volume + call <= sum(crop.volume + call for crop in crops):
-            crops = [whole]
-        plan.append(crops)
-        wanted = crops
+        boxes = merged(wanted, call, deep)
+        whole = Box((0, 0, 0), size)
+        if _cost([whole], call, deep) <= _cost(boxes, call, deep):
+            boxes = [whole]
+        plan.append(boxes)
+        wanted = [box.below(deep) for box in boxes]
     return plan
 
 
-def merged(boxes: Iterable[Box], call: int) -> list[Box]:
-    """Boxes that hold all of `boxes`: two become one where the one around both costs no more.
+def merged(boxes: Iterable[Box], call: int, deep: Size) -> list[Box]:
+    """Boxes that hold all of `boxes`: two become one where that costs no more.
 
     Args:
-        boxes: may overlap.
-        call: what a box costs beyond its pixels, in pixels.
+        boxes: of one level; they may overlap.
+        call: what a box costs beyond the pixels that it needs of the deeper map, in such pixels.
+        deep: size of that map.
     """
     waiting, kept = list(boxes)[::-1], list[Box]()
     while waiting:
         box = waiting.pop()
         for i, other in enumerate(kept):
             both = box.around(other)
-            if both.volume <= box.volume + other.volume + call:
+            if _cost([both], call, deep) <= _cost([box, other], call, deep):
                 del kept[i]
                 waiting.append(both)
                 break
         else:
             kept.append(box)
     return kept
+
+
+def _cost(boxes: Iterable[Box], call: int, deep: Size) -> int:
+    return sum(box.below(deep).volume + call for box in boxes)
 
 
 def _runs(rows: list[list[bool]]) -> Iterator[tuple[int, int, int]]:

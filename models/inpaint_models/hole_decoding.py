@@ -14,12 +14,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .checks import check_image, prepare_mask
 from .composite import composite
-from .hole_boxes import Box, Size, find_holes, plan_crops
+from .hole_boxes import Box, Size, find_holes, plan_levels
 from .partial_unet import PartialUNet
+
+_EXACT_DOUBLES = 1024
+"""Pixels from which on `partial_conv2d_upsampled` gains by a skip twice as large as the deeper map.
+Fewer are enlarged before, so that no pixel too many goes in."""
 
 
 @torch.no_grad()
@@ -54,12 +59,13 @@ def fill_holes(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
     if not holes:
         return filled
     x, m, skips = unet.encode(image, mask)
-    deepest = _size(x)
-    plan = plan_crops(holes, [*(_size(skip) for skip, _ in skips), deepest])
-    pieces = [_Piece(Box((0, 0, 0), deepest), x, m)]
+    sizes = [_size(features) for features in (*(skip for skip, _ in skips), x)]
+    plan = plan_levels(holes, sizes)
+    pieces = [_Piece(Box((0, 0, 0), sizes[-1]), x, m)]
     for level in range(unet.levels, 0, -1):
-        skip, skip_mask = skips.pop()
-        pieces = [_decode(unet, level, _cut(pieces, crop), skip, skip_mask) for crop in plan.pop()]
+        block, deep = unet.unit(f"dec{level}"), sizes[level]
+        skip = _Piece(Box((0, 0, 0), sizes[level - 1]), *skips.pop())
+        pieces = [_decode(block, pieces, deep, skip, box) for box in plan.pop()]
     for box, prediction, _ in pieces:
         prediction = prediction.to(image.dtype)
         filled[box.slices] = composite(prediction, image[box.slices], mask[box.slices])
@@ -73,31 +79,42 @@ class _Piece(NamedTuple):
     x: Tensor
     mask: Tensor
 
+    def cut(self, box: Box) -> _Piece:
+        """A part of this part."""
+        inside = box.within(self.box).slices
+        return _Piece(box, self.x[inside], self.mask[inside])
+
 
 def _size(x: Tensor) -> Size:
     return x.shape[0], x.shape[2], x.shape[3]
 
 
-def _cut(pieces: Sequence[_Piece], crop: Box) -> _Piece:
-    """The crop, out of the piece that holds it."""
-    piece = next(piece for piece in pieces if piece.box.holds(crop))
-    inside = crop.within(piece.box).slices
-    return _Piece(crop, piece.x[inside], piece.mask[inside])
+def _decode(
+    block: nn.Module, pieces: Sequence[_Piece], deep: Size, skip: _Piece, box: Box
+) -> _Piece:
+    """What a level's block makes of the pixels in a box.
 
+    The block pads what it is given. Inside the map, neighbours were due there: so the box goes in
+    with what is around it, and what becomes of that is dropped.
 
-def _decode(net: PartialUNet, level: int, deep: _Piece, skip: Tensor, skip_mask: Tensor) -> _Piece:
-    """What one level makes of a crop of the deeper map.
-
-    The block pads the crop as it does the whole map. Inside the map the crop's own neighbours were
-    due there, so that outermost ring is cut off.
+    Args:
+        block: of the level.
+        pieces: what the level below has made; one of them holds what the box needs.
+        deep: size of the map that the pieces belong to.
+        skip: all of it.
+        box: of a map of the skip's size.
     """
-    box = deep.box.enlarged(_size(skip))
-    y, mask = net.unit(f"dec{level}")(
-        deep.x, deep.mask, skip[box.slices], skip_mask[box.slices], masked_input=True
-    )
-    right = box.inner(_size(skip))
-    inside = right.within(box).slices
-    return _Piece(right, y[inside], mask[inside])
+    size, needed = skip.box.high, box.below(deep)
+    _, x, mask = next(piece for piece in pieces if piece.box.holds(needed)).cut(needed)
+    around = needed.enlarged(size)
+    if around.volume < _EXACT_DOUBLES:
+        large, closer = _size(skip.cut(around).x)[1:], box.grown(size)
+        inside = closer.within(around).slices
+        x, mask = (F.interpolate(t, size=large, mode="nearest")[inside] for t in (x, mask))
+        around = closer
+    beside = skip.cut(around)
+    y, new_mask = block(x, mask, beside.x, beside.mask, masked_input=True)
+    return _Piece(around, y, new_mask).cut(box)
 
 
 def _check(net: nn.Module) -> PartialUNet:
