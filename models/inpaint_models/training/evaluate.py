@@ -112,6 +112,7 @@ def evaluate(
 ) -> Evaluation:
     """Fill every picture by every method and compare the composites with the truth.
 
+    (Metrics `of_output` compare the whole prediction.)
     Pixels of the truth that hold NaN are hole to the methods, and left out of every metric. The
     hole ratio is that of the mask as given. Predictions are clamped to [0, 1], as pictures are.
 
@@ -150,9 +151,13 @@ def evaluate(
         image, seen = visible(batch)
         predictions = _predictions(fill, baselines, colour_correction, image, seen)
         for method, prediction in zip(methods, predictions, strict=True):
-            filled = composite(prediction.clamp(0, 1), image, seen)
+            output = prediction.clamp(0, 1)
+            filled = composite(output, image, seen)
             try:
-                columns = {m.name: m.compute(filled, batch.image, mask).tolist() for m in chosen}
+                columns = {
+                    m.name: m.compute(output if m.of_output else filled, batch.image, mask).tolist()
+                    for m in chosen
+                }
             except ValueError as error:
                 raise ValueError(f"{method} on {_some(batch.names)}: {error}") from error
             for i, (name, ratio) in enumerate(zip(batch.names, ratios, strict=True)):

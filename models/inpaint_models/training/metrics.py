@@ -136,13 +136,17 @@ def hole(mask: Tensor, image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of the report: `compute(composite, truth, mask)` gives (N,); `digits` are shown."""
+    """A metric of the report: `compute(composite, truth, mask)` gives (N,); `digits` are shown.
+
+    `of_output`: it is given the whole prediction in place of the composite.
+    """
 
     name: str
     label: str
     higher_is_better: bool
     digits: int
     compute: Callable[[Tensor, Tensor, Tensor], Tensor]
+    of_output: bool = False
 
 
 def _without_mask(
@@ -163,6 +167,7 @@ METRICS = {
                _without_mask(l1_edgeconnect_grey, 100)),
         Metric("mse", "MSE", False, 6, _without_mask(mse)),
         Metric("mse_hole", "MSE in the hole", False, 6, mse_hole),
+        Metric("mse_output", "MSE of the output", False, 6, _without_mask(mse), of_output=True),
         Metric("psnr", "PSNR (dB)", True, 3, _without_mask(psnr)),
         Metric("ssim", "SSIM", True, 4, _without_mask(ssim)),
         Metric("ssim_grey", "SSIM, grey", True, 4, _without_mask(ssim_grey)),
