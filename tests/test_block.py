@@ -345,6 +345,17 @@ def test_what_has_no_fused_form_is_called_one_by_one(options: dict[str, Any]) ->
     torch.testing.assert_close(y, wanted.detach(), rtol=1e-6, atol=1e-6)
 
 
+def test_hooks_on_every_module_see_them_all() -> None:
+    block, seen = _block("batch", "relu"), []
+    x, mask = _inputs()
+    handle = nn.modules.module.register_module_forward_hook(lambda m, *_: seen.append(type(m)))
+    try:
+        block(x, mask)
+    finally:
+        handle.remove()
+    assert seen == [PartialConv2d, nn.BatchNorm2d, nn.ReLU, PartialConvBlock]
+
+
 def _norm_of(block: PartialConvBlock) -> nn.Module:
     norm = copy.deepcopy(block.norm)
     assert isinstance(norm, nn.BatchNorm2d)

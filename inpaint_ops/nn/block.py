@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as _modules
 
 from ..autograd.attention_block_norm import attention_block_norm
 from ..autograd.block_norm import Surround, block_activation, block_norm, block_norm_fixed
@@ -20,7 +21,11 @@ from .region_norm import RN_B, RN_L, resized
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Whether somebody wants to see the module being called."""
+    """Whether somebody wants to see the module being called, this one or every one."""
+    if not torch.compiler.is_compiling() and (
+        _modules._global_forward_hooks or _modules._global_forward_pre_hooks
+    ):
+        return True
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
