@@ -300,16 +300,16 @@ PYBIND11_MODULE(_core, m) {
                                                        b, c, d, e, f);
           });
         });
-  m.def("cuda_region_norm_forward", [](int32_t device, uintptr_t stream, H x, H mask, H weight,
-                                       H bias, H maps, double eps, bool scale_eps, bool instance,
-                                       H y, H mean, H rstd, H workspace) {
-    const TensorView a = view(x), b = view(mask), c = view(weight), d = view(bias), e = view(maps),
-                     f = view(y), g = view(mean), h = view(rstd), i = view(workspace);
-    run([&] {
-      return cuda_region_norm_forward(device, reinterpret_cast<void*>(stream), a, b, c, d, e, eps,
-                                      scale_eps, instance, f, g, h, i);
-    });
-  });
+  m.def("cuda_region_norm_forward",
+        [](int32_t device, uintptr_t stream, H x, H mask, H weight, H bias, double eps,
+           bool scale_eps, bool instance, H y, H mean, H rstd, H workspace) {
+          const TensorView a = view(x), b = view(mask), c = view(weight), d = view(bias),
+                           e = view(y), f = view(mean), g = view(rstd), h = view(workspace);
+          run([&] {
+            return cuda_region_norm_forward(device, reinterpret_cast<void*>(stream), a, b, c, d,
+                                            eps, scale_eps, instance, e, f, g, h);
+          });
+        });
   m.def("cuda_region_norm_backward",
         [](int32_t device, uintptr_t stream, H grad, H x, H mask, H weight, H mean, H rstd,
            bool instance, H grad_x, H grad_weight, H grad_bias, H workspace) {
@@ -321,37 +321,78 @@ PYBIND11_MODULE(_core, m) {
                                              f, instance, g, h, i, j);
           });
         });
+  m.def(
+      "cuda_block_norm_forward",
+      [](int32_t device, uintptr_t stream, H x, H ratio, H new_mask, double slope, H mask, H weight,
+         H bias, double eps, bool scale_eps, bool fixed, H y, H mean, H rstd, H workspace) {
+        const TensorView a = view(x), b = view(ratio), c = view(new_mask), d = view(mask),
+                         e = view(weight), f = view(bias), g = view(y), h = view(mean),
+                         i = view(rstd), j = view(workspace);
+        run([&] {
+          return cuda_block_norm_forward(device, reinterpret_cast<void*>(stream), a, {b, c, slope},
+                                         d, e, f, eps, scale_eps, fixed, g, h, i, j);
+        });
+      });
+  m.def("cuda_block_norm_backward",
+        [](int32_t device, uintptr_t stream, H grad, H x, H ratio, H new_mask, double slope, H mask,
+           H weight, H bias, H mean, H rstd, bool fixed, H grad_x, H grad_weight, H grad_bias,
+           H workspace) {
+          const TensorView a = view(grad), b = view(x), c = view(ratio), d = view(new_mask),
+                           e = view(mask), f = view(weight), g = view(bias), h = view(mean),
+                           i = view(rstd), j = view(grad_x), k = view(grad_weight),
+                           l = view(grad_bias), o = view(workspace);
+          run([&] {
+            return cuda_block_norm_backward(device, reinterpret_cast<void*>(stream), a, b,
+                                            {c, d, slope}, e, f, g, h, i, fixed, j, k, l, o);
+          });
+        });
   m.def("cuda_channel_pool", [](int32_t device, uintptr_t stream, H x, H pooled, H argmax) {
     const TensorView a = view(x), b = view(pooled), c = view(argmax);
     run([&] { return cuda_channel_pool(device, reinterpret_cast<void*>(stream), a, b, c); });
   });
-  m.def("cuda_attention_region_norm_maps",
-        [](int32_t device, uintptr_t stream, H grad, H x, H mask, H mean, H rstd, H grad_maps) {
-          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(mean),
-                           e = view(rstd), f = view(grad_maps);
+  m.def("cuda_attention_region_norm_forward",
+        [](int32_t device, uintptr_t stream, H x, H ratio, H new_mask, double slope, H mask, H maps,
+           double eps, H y, H mean, H rstd, H workspace) {
+          const TensorView a = view(x), b = view(ratio), c = view(new_mask), d = view(mask),
+                           e = view(maps), f = view(y), g = view(mean), h = view(rstd),
+                           i = view(workspace);
           run([&] {
-            return cuda_attention_region_norm_maps(device, reinterpret_cast<void*>(stream), a, b, c,
-                                                   d, e, f);
+            return cuda_attention_region_norm_forward(device, reinterpret_cast<void*>(stream), a,
+                                                      {b, c, slope}, d, e, eps, f, g, h, i);
           });
         });
-  m.def("cuda_attention_region_norm_sums", [](int32_t device, uintptr_t stream, H grad, H x, H mask,
-                                              H maps, H mean, H rstd, H workspace) {
-    const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps), e = view(mean),
-                     f = view(rstd), g = view(workspace);
-    run([&] {
-      return cuda_attention_region_norm_sums(device, reinterpret_cast<void*>(stream), a, b, c, d, e,
-                                             f, g);
-    });
-  });
+  m.def("cuda_attention_region_norm_maps",
+        [](int32_t device, uintptr_t stream, H grad, H x, H ratio, H new_mask, double slope, H mask,
+           H maps, H mean, H rstd, H grad_maps) {
+          const TensorView a = view(grad), b = view(x), c = view(ratio), d = view(new_mask),
+                           e = view(mask), f = view(maps), g = view(mean), h = view(rstd),
+                           i = view(grad_maps);
+          run([&] {
+            return cuda_attention_region_norm_maps(device, reinterpret_cast<void*>(stream), a, b,
+                                                   {c, d, slope}, e, f, g, h, i);
+          });
+        });
+  m.def("cuda_attention_region_norm_sums",
+        [](int32_t device, uintptr_t stream, H grad, H x, H ratio, H new_mask, double slope, H mask,
+           H maps, H mean, H rstd, H workspace) {
+          const TensorView a = view(grad), b = view(x), c = view(ratio), d = view(new_mask),
+                           e = view(mask), f = view(maps), g = view(mean), h = view(rstd),
+                           i = view(workspace);
+          run([&] {
+            return cuda_attention_region_norm_sums(device, reinterpret_cast<void*>(stream), a, b,
+                                                   {c, d, slope}, e, f, g, h, i);
+          });
+        });
   m.def("cuda_attention_region_norm_input",
-        [](int32_t device, uintptr_t stream, H grad, H x, H mask, H maps, H mean, H rstd,
-           H grad_pooled, H argmax, H grad_x, H workspace) {
-          const TensorView a = view(grad), b = view(x), c = view(mask), d = view(maps),
-                           e = view(mean), f = view(rstd), g = view(grad_pooled), h = view(argmax),
-                           i = view(grad_x), j = view(workspace);
+        [](int32_t device, uintptr_t stream, H grad, H x, H ratio, H new_mask, double slope, H mask,
+           H maps, H mean, H rstd, H grad_pooled, H argmax, H grad_x, H workspace) {
+          const TensorView a = view(grad), b = view(x), c = view(ratio), d = view(new_mask),
+                           e = view(mask), f = view(maps), g = view(mean), h = view(rstd),
+                           i = view(grad_pooled), j = view(argmax), k = view(grad_x),
+                           l = view(workspace);
           run([&] {
             return cuda_attention_region_norm_input(device, reinterpret_cast<void*>(stream), a, b,
-                                                    c, d, e, f, g, h, i, j);
+                                                    {c, d, slope}, e, f, g, h, i, j, k, l);
           });
         });
   m.def("cuda_workspace", [](H x, int64_t values) {

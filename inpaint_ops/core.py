@@ -58,16 +58,32 @@ OP_TABLE: dict[str, str] = {
         "device,stream,grad,ratio,new_mask,grad_raw,grad_bias,workspace"
     ),
     "cuda_region_norm_forward": (
-        "device,stream,x,mask,weight,bias,maps,eps,scale_eps,instance,y,mean,rstd,workspace"
+        "device,stream,x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd,workspace"
     ),
     "cuda_region_norm_backward": (
         "device,stream,grad,x,mask,weight,mean,rstd,instance,grad_x,grad_weight,grad_bias,workspace"
     ),
+    "cuda_block_norm_forward": (
+        "device,stream,x,ratio,new_mask,slope,mask,weight,bias,eps,scale_eps,fixed,y,mean,rstd,"
+        "workspace"
+    ),
+    "cuda_block_norm_backward": (
+        "device,stream,grad,x,ratio,new_mask,slope,mask,weight,bias,mean,rstd,fixed,grad_x,"
+        "grad_weight,grad_bias,workspace"
+    ),
     "cuda_channel_pool": "device,stream,x,pooled,argmax",
-    "cuda_attention_region_norm_maps": "device,stream,grad,x,mask,mean,rstd,grad_maps",
-    "cuda_attention_region_norm_sums": "device,stream,grad,x,mask,maps,mean,rstd,workspace",
+    "cuda_attention_region_norm_forward": (
+        "device,stream,x,ratio,new_mask,slope,mask,maps,eps,y,mean,rstd,workspace"
+    ),
+    "cuda_attention_region_norm_maps": (
+        "device,stream,grad,x,ratio,new_mask,slope,mask,maps,mean,rstd,grad_maps"
+    ),
+    "cuda_attention_region_norm_sums": (
+        "device,stream,grad,x,ratio,new_mask,slope,mask,maps,mean,rstd,workspace"
+    ),
     "cuda_attention_region_norm_input": (
-        "device,stream,grad,x,mask,maps,mean,rstd,grad_pooled,argmax,grad_x,workspace"
+        "device,stream,grad,x,ratio,new_mask,slope,mask,maps,mean,rstd,grad_pooled,argmax,grad_x,"
+        "workspace"
     ),
     "cuda_workspace": "x,values",
     "cuda_region_workspace": "x,instance",

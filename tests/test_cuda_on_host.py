@@ -166,7 +166,7 @@ QUIET = {"ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0"}
 # Each form of the operators once for packs and once for single elements.
 FEW = (
     "float32 and 2x66x4x4 or float16 and 2x5x7x9 and not bfloat16 or mask_update or ratios"
-    " or three_axes"
+    " or three_axes or anywhere"
 )
 
 

@@ -27,9 +27,11 @@ from inpaint_ops import (
     update_mask,
     use_backend,
 )
+from inpaint_ops.backends.dispatch import BACKENDS
 
 pytestmark = pytest.mark.gpu
 
+REFERENCE = BACKENDS["reference"].OPS
 DEVICE = "cuda"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
@@ -215,6 +217,90 @@ def test_learned_region_normalization(
         *_gradients(expected, grad.to(DTYPES[dtype]).double(), [wide, *exact.parameters()]),
     ]
     _compare(plain, results, wanted, 49 * wide.numel())
+
+
+# The regions of a block's norm, and the activation's slope; fixed: statistics are given.
+BLOCKS = {"plane": 0.0, "shared": 0.2, "soft": 0.2, "hole": 1.0, "one region": 0.0, "fixed": 0.2}
+
+
+def _both(name: str, *arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """The op's results, statistics as what they are known to, and the formula's in float64."""
+    there = [a.to(DEVICE) if isinstance(a, Tensor) else a for a in arguments]
+    wide = [a.double() if isinstance(a, Tensor) and a.is_floating_point() else a for a in arguments]
+    results = getattr(torch.ops.inpaint_ops, name).default(*there), REFERENCE[name](*wide)
+    found, wanted = (list(r) if isinstance(r, tuple) else [r] for r in results)
+    return [t.float() if t.dtype == torch.float64 else t for t in found], wanted
+
+
+def _surround(plain: Any, size: Sequence[int], shared: bool) -> tuple[Tensor, Tensor]:
+    """Ratio and new mask: zero where a window saw nothing."""
+    n, _, h, w = size
+    new_mask = plain.blobs(1 if shared else n, 1, h, w).float()
+    return (1 + torch.rand_like(new_mask)) * new_mask, new_mask
+
+
+@backends
+@dtypes
+@layouts
+@sizes
+@pytest.mark.parametrize("form", BLOCKS)
+def test_norm_in_a_block(
+    plain: Any, backend: str, dtype: str, layout: str, size: tuple[int, ...], form: str
+) -> None:
+    n, c, h, w = size
+    regions = form not in ("one region", "fixed")
+    mask = _mask(plain, form, size, "float32")[0] if regions else None
+    x = (torch.randn(size) * 2 + (0 if form == "soft" else 3)).to(DTYPES[dtype])
+    x = x.contiguous(memory_format=LAYOUTS[layout])
+    around = (*_surround(plain, size, form == "shared"), BLOCKS[form])
+    weight, bias = torch.randn(2, 2 if regions else 1, c).unbind()
+    condition = n * h * w * (1 if h > 4 else 1e5)  # a region of one pixel
+    if form == "fixed":
+        mean, rstd = torch.randn(1, 1, c).double(), torch.rand(1, 1, c).double()
+        given = (x, *around, weight, bias, mean, rstd)
+        found, wanted = _both("block_norm_fixed", *given)
+        _compare(plain, found, wanted, 64)
+        there: list[Any] = [a.to(DEVICE) if isinstance(a, Tensor) else a for a in given]
+        torch.ops.inpaint_ops.block_norm_fixed_.default(*there)
+        assert torch.equal(there[0], found[0])
+    else:
+        found, wanted = _both(
+            "block_norm_forward", x, *around, mask, weight, bias, 1e-5, form != "one region"
+        )
+        _compare(plain, found, wanted, condition)
+        mean, rstd = wanted[1:]
+    grad = _stepped(torch.randn(size)).to(DTYPES[dtype])
+    backward = (grad, x, *around, mask, weight, bias, mean, rstd, form == "fixed")
+    found, wanted = _both("block_norm_backward", *backward, True)
+    _compare(plain, found, wanted, condition)
+    (grad_x, *nothing), _ = _both("block_norm_backward", *backward, False)
+    assert torch.equal(grad_x, found[0])
+    assert all(t.shape == (0, c) for t in nothing)
+
+
+@backends
+@dtypes
+@layouts
+@pytest.mark.parametrize("size", SIZES[2:], ids=lambda s: "x".join(map(str, s)))
+def test_learned_norm_in_a_block(
+    plain: Any, backend: str, dtype: str, layout: str, size: tuple[int, ...]
+) -> None:
+    x = (torch.randn(size) * 2 + 1).to(DTYPES[dtype]).contiguous(memory_format=LAYOUTS[layout])
+    around = (*_surround(plain, size, shared=False), 0.2)
+    shapes = [(1, 2, 7, 7), (1, 1, 7, 7), (1,), (1, 1, 7, 7), (1,)]
+    parameters = [torch.randn(shape) * 0.1 for shape in shapes]
+    name = "attention_block_norm_forward"
+    wide = [t.double() for t in (x, *around[:2], *parameters)]
+    attention = REFERENCE[name](*wide[:3], 0.2, *wide[3:], 0.5, 1e-5)[3]
+    threshold = _clear_threshold(attention.unique(), "float32")
+    found, wanted = _both(name, x, *around, *parameters, threshold, 1e-5)
+    length = 49 * x.numel()
+    _compare(plain, [found[0], found[4]], [wanted[0], wanted[4]], length)
+    by_products = [t.float() if t.dtype == torch.float64 else t for t in wanted[1:5]]
+    kept = [parameters[0], parameters[1], parameters[3], *by_products, *wanted[5:], threshold]
+    grad = torch.randn(size).to(DTYPES[dtype])
+    found, wanted = _both("attention_block_norm_backward", grad, x, *around, *kept)
+    _compare(plain, found, wanted, length)
 
 
 @backends

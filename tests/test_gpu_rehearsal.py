@@ -42,7 +42,11 @@ def test_operators(plain: Any, gpu: ModuleType, backend: str) -> None:
                     gpu.test_region_normalization(
                         plain, backend, dtype, layout, size, form, "batch"
                     )
+            for form in gpu.BLOCKS:
+                for size in gpu.SIZES[:3]:
+                    gpu.test_norm_in_a_block(plain, backend, dtype, layout, size, form)
             gpu.test_learned_region_normalization(plain, backend, dtype, layout, gpu.SIZES[2])
+            gpu.test_learned_norm_in_a_block(plain, backend, dtype, layout, gpu.SIZES[2])
             gpu.test_three_axes(plain, backend, dtype)
         for order in ("contiguous", "channels last", "expanded", "stepped"):
             gpu.test_mask_update(plain, backend, order, 3, "float32")

@@ -31,8 +31,8 @@ Status cuda_partial_conv_epilogue_backward(int32_t, void*, const TensorView&, co
 }
 
 Status cuda_region_norm_forward(int32_t, void*, const TensorView&, const TensorView&,
-                                const TensorView&, const TensorView&, const TensorView&, double,
-                                bool, bool, const TensorView&, const TensorView&, const TensorView&,
+                                const TensorView&, const TensorView&, double, bool, bool,
+                                const TensorView&, const TensorView&, const TensorView&,
                                 const TensorView&) {
   return not_built("cuda_region_norm_forward");
 }
@@ -44,26 +44,48 @@ Status cuda_region_norm_backward(int32_t, void*, const TensorView&, const Tensor
   return not_built("cuda_region_norm_backward");
 }
 
+Status cuda_block_norm_forward(int32_t, void*, const TensorView&, const Surround&,
+                               const TensorView&, const TensorView&, const TensorView&, double,
+                               bool, bool, const TensorView&, const TensorView&, const TensorView&,
+                               const TensorView&) {
+  return not_built("cuda_block_norm_forward");
+}
+
+Status cuda_block_norm_backward(int32_t, void*, const TensorView&, const TensorView&,
+                                const Surround&, const TensorView&, const TensorView&,
+                                const TensorView&, const TensorView&, const TensorView&, bool,
+                                const TensorView&, const TensorView&, const TensorView&,
+                                const TensorView&) {
+  return not_built("cuda_block_norm_backward");
+}
+
 Status cuda_channel_pool(int32_t, void*, const TensorView&, const TensorView&, const TensorView&) {
   return not_built("cuda_channel_pool");
 }
 
+Status cuda_attention_region_norm_forward(int32_t, void*, const TensorView&, const Surround&,
+                                          const TensorView&, const TensorView&, double,
+                                          const TensorView&, const TensorView&, const TensorView&,
+                                          const TensorView&) {
+  return not_built("cuda_attention_region_norm_forward");
+}
+
 Status cuda_attention_region_norm_maps(int32_t, void*, const TensorView&, const TensorView&,
-                                       const TensorView&, const TensorView&, const TensorView&,
-                                       const TensorView&) {
+                                       const Surround&, const TensorView&, const TensorView&,
+                                       const TensorView&, const TensorView&, const TensorView&) {
   return not_built("cuda_attention_region_norm_maps");
 }
 
 Status cuda_attention_region_norm_sums(int32_t, void*, const TensorView&, const TensorView&,
-                                       const TensorView&, const TensorView&, const TensorView&,
-                                       const TensorView&, const TensorView&) {
+                                       const Surround&, const TensorView&, const TensorView&,
+                                       const TensorView&, const TensorView&, const TensorView&) {
   return not_built("cuda_attention_region_norm_sums");
 }
 
 Status cuda_attention_region_norm_input(int32_t, void*, const TensorView&, const TensorView&,
+                                        const Surround&, const TensorView&, const TensorView&,
                                         const TensorView&, const TensorView&, const TensorView&,
-                                        const TensorView&, const TensorView&, const TensorView&,
-                                        const TensorView&, const TensorView&) {
+                                        const TensorView&, const TensorView&, const TensorView&) {
   return not_built("cuda_attention_region_norm_input");
 }
 

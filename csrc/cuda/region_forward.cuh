@@ -1,5 +1,4 @@
 // The forward passes of region normalization: statistics of units, their merging, and apply.
-// Included by region_norm.cu alone.
 #pragma once
 
 #include "region_tables.cuh"
@@ -10,28 +9,30 @@ namespace {
 
 // Around the unit's mean m of each region: W = sum w, A = sum w d, B = sum w^2 d, Q = sum w^2 d^2
 // and V = sum w^2, where d = x - m.
-template <class S>
+template <class S, bool kBlock>
 struct UnitMoments {
   static constexpr int kValues = 8;
   const S* x;
-  RegionProblem problem;
+  RegionProblem<kBlock> problem;
   float* partials;
 
   template <bool kChannelsLast, int kWidth>
   __device__ __forceinline__ void run(const Units& u, float* shared) const {
     using Thread = UnitThread<kChannelsLast, kWidth>;
-    constexpr int kChannels = Thread::kChannels;
+    constexpr int kChannels = Thread::kChannels, kPixels = kChannelsLast ? 1 : kWidth;
     Thread::for_units(u, [&](const Thread& t) {
       float first[4][kChannels] = {};  // sum of w x, and W, by region
       t.for_packs(u, [&](int64_t at, int64_t s) {
         const Pack<S, kWidth> values = load_pack<kWidth>(x + at);
+        const auto p = problem.template pixels<kPixels>(t.n, s);
 #pragma unroll
         for (int k = 0; k < kWidth; ++k) {
-          const Shares w(problem.share(t.n, s + (kChannelsLast ? 0 : k)));
+          const Shares w = p.shares(k);
           const int ch = kChannelsLast ? k : 0;
-          const float value = values.values[k];
+          const float value = p.framed(values.values[k], k);
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
+            if (r == 1 && problem.one_region()) continue;
             first[r * 2][ch] += w.of[r] == 0.0f ? 0.0f : w.of[r] * value;
             first[r * 2 + 1][ch] += w.of[r];
           }
@@ -49,13 +50,16 @@ struct UnitMoments {
       float sums[8][kChannels] = {};
       t.for_packs(u, [&](int64_t at, int64_t s) {
         const Pack<S, kWidth> values = load_pack<kWidth>(x + at);
+        const auto p = problem.template pixels<kPixels>(t.n, s);
 #pragma unroll
         for (int k = 0; k < kWidth; ++k) {
-          const Shares w(problem.share(t.n, s + (kChannelsLast ? 0 : k)));
+          const Shares w = p.shares(k);
           const int ch = kChannelsLast ? k : 0;
+          const float value = p.framed(values.values[k], k);
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
-            const float d = static_cast<float>(values.values[k]) - first[r * 2][ch];
+            if (r == 1 && problem.one_region()) continue;
+            const float d = value - first[r * 2][ch];
             const float wd = w.of[r] == 0.0f ? 0.0f : w.of[r] * d;
             sums[r * 4][ch] += wd;
             sums[r * 4 + 1][ch] += w.of[r] * wd;
@@ -81,9 +85,10 @@ struct FinishMoments {
   const float* partials;
   double eps;
   bool scale_eps;
-  const float* weight;  // (2, C) or null
+  int regions;          // 2, or 1
+  const float* weight;  // (regions, C) or null
   const float* bias;
-  double* mean;  // (groups, 2, C)
+  double* mean;  // (groups, regions, C)
   double* rstd;
   RegionTables tables;
 };
@@ -96,7 +101,7 @@ __global__ void __launch_bounds__(kThreads) finish_moments(const Units u, const 
   for (int64_t group = blockIdx.y; group < a.tables.groups; group += gridDim.y) {
     const int64_t rows = u.rows() / a.tables.groups, begin = group * rows, end = begin + rows;
     const double pixels = static_cast<double>(u.n / a.tables.groups) * static_cast<double>(u.s);
-    for (int r = 0; r < 2; ++r) {
+    for (int r = 0; r < a.regions; ++r) {
       const auto value = [&](int64_t row, int v) {
         return static_cast<double>(a.partials[(row * kMomentValues + v) * u.c + c]);
       };
@@ -118,33 +123,34 @@ __global__ void __launch_bounds__(kThreads) finish_moments(const Units u, const 
       if (!there || threadIdx.y != 0) continue;
       const double eps = a.scale_eps && share > 0 ? a.eps * pixels / share : a.eps;
       const double rstd = share > 0 ? 1.0 / sqrt((squares < 0 ? 0 : squares) / share + eps) : 0.0;
-      const int64_t at = a.tables.at(group, r, c), rc = r * u.c + c;
+      const int64_t at = (group * a.regions + r) * u.c + c, rc = r * u.c + c;
       a.mean[at] = mu;
       a.rstd[at] = rstd;
-      fill_tables(a.tables, at, mu, rstd, a.weight ? a.weight[rc] : 1.0, a.bias ? a.bias[rc] : 0.0);
+      fill_tables(a.tables, a.tables.at(group, r, c), mu, rstd, a.weight ? a.weight[rc] : 1.0,
+                  a.bias ? a.bias[rc] : 0.0);
     }
   }
 }
 
-template <class S, bool kChannelsLast>
+template <class S, bool kBlock, bool kChannelsLast>
 struct Apply {
   const S* x;
   S* y;
-  RegionProblem problem;
+  RegionProblem<kBlock> problem;
   RegionTables tables;
 
   __device__ __forceinline__ RowIndex row(int64_t n, int64_t outer) const { return {n, outer}; }
   template <int kWidth>
   __device__ __forceinline__ void elements(const RowIndex& here, int64_t at, int64_t inner) const {
-    const int64_t n = here.n, outer = here.outer;
+    constexpr int kPixels = kChannelsLast ? 1 : kWidth;
+    const int64_t n = here.n, outer = here.outer, group = n * problem.group_step;
     Pack<S, kWidth> values = load_pack<kWidth>(x + at);
-    const int64_t group = n * problem.group_step;
+    const auto p = problem.template pixels<kPixels>(n, kChannelsLast ? outer : inner);
 #pragma unroll
     for (int k = 0; k < kWidth; ++k) {
-      const int64_t pixel = kChannelsLast ? outer : inner + k;
       const int64_t channel = kChannelsLast ? inner + k : outer;
-      const Shares w(problem.share(n, pixel));
-      const float value = values.values[k];
+      const Shares w = p.shares(k);
+      const float value = p.framed(values.values[k], k);
       float out;
       if (w.one_region()) {
         const int64_t i = tables.at(group, w.region(), channel);
@@ -160,9 +166,8 @@ struct Apply {
         }
         out = normalized * gain + offset;
       }
-      if (problem.maps != nullptr) {
-        out = out * (1.0f + problem.gamma(n, pixel)) + problem.beta(n, pixel);
-      }
+      if (problem.maps != nullptr) out = out * (1.0f + p.gamma(k)) + p.beta(k);
+      if (kBlock) out = problem.frame.activated(out, p.kept(k));
       values.values[k] = static_cast<S>(out);
     }
     store_pack<kWidth>(y + at, values);

@@ -2,6 +2,7 @@
 // lies in the workspace: (values, statistics groups, 2 regions, C).
 #pragma once
 
+#include "../ops/region_checks.h"
 #include "units.cuh"
 
 namespace inpaint {
@@ -64,21 +65,129 @@ struct RowIndex {
   int64_t n, outer;  // the channel, or the pixel
 };
 
+// What a block adds to a norm: `ratio` on the way in, activation and new mask on the way out.
+struct Frame {
+  const float* ratio;  // (n or 1, s)
+  const float* new_mask;
+  int64_t ratio_n_stride, new_mask_n_stride;
+  float slope;
+  // ReLU by selection: zero times infinity is no zero.
+  __device__ __forceinline__ float activated(float u, float kept) const {
+    return (slope == 0.0f ? (u < 0.0f ? 0.0f : u) : (u > 0.0f ? u : u * slope)) * kept;
+  }
+  // The gradient of u, given that of the result.
+  __device__ __forceinline__ float gradient(float grad, float u, float kept) const {
+    const float through = grad * kept;
+    return u > 0.0f ? through : (slope == 0.0f ? 0.0f : through * slope);
+  }
+};
+
+// Neighbouring values of a plane, sixteen bytes at a time: kPixels is 1, 4 or 8.
+template <int kPixels, class T>
+__device__ __forceinline__ void load_plane(const T* from, T (&values)[kPixels]) {
+  constexpr int kStep = kPixels < 4 ? kPixels : 4;
+#pragma unroll
+  for (int i = 0; i < kPixels; i += kStep) {
+    const Pack<T, kStep> part = load_pack<kStep>(from + i);
+#pragma unroll
+    for (int k = 0; k < kStep; ++k) values[i + k] = part.values[k];
+  }
+}
+
+// The pixels of one pack: in channels-last order they are one and the same.
+template <bool kBlock, int kPixels>
+struct Pixels {
+  static constexpr int kFramed = kBlock ? kPixels : 1;
+  float labels[kPixels], gammas[kPixels], betas[kPixels], ratios[kFramed], kepts[kFramed];
+  __device__ __forceinline__ static int of(int k) { return kPixels == 1 ? 0 : k; }
+  __device__ __forceinline__ Shares shares(int k) const { return Shares(labels[of(k)]); }
+  __device__ __forceinline__ float gamma(int k) const { return gammas[of(k)]; }
+  __device__ __forceinline__ float beta(int k) const { return betas[of(k)]; }
+  __device__ __forceinline__ float kept(int k) const { return kepts[of(k)]; }
+  // What is normalized, from x; and the gradient of x, from that of what is normalized.
+  __device__ __forceinline__ float framed(float x, int k) const {
+    return kBlock ? x * ratios[of(k)] : x;
+  }
+};
+
 // Everything a kernel asks about the problem.
+template <bool kBlock>
 struct RegionProblem {
-  const float* mask;  // (n or 1, s)
+  const float* mask;  // (n or 1, s); null in a block of one region
   int64_t mask_n_stride;
   int64_t group_step;  // 1 with instance statistics: the group is the image; else 0
   const float* maps;   // gamma and beta per pixel, (n, 2, s), or null
   int64_t s;
-  __device__ __forceinline__ float share(int64_t n, int64_t pixel) const {
-    return mask[n * mask_n_stride + pixel];
+  Frame frame;
+
+  __device__ __forceinline__ bool one_region() const { return kBlock && mask == nullptr; }
+  template <int kPixels>
+  __device__ __forceinline__ Pixels<kBlock, kPixels> pixels(int64_t n, int64_t pixel) const {
+    Pixels<kBlock, kPixels> p;
+    if (one_region()) {
+#pragma unroll
+      for (int k = 0; k < kPixels; ++k) p.labels[k] = 1.0f;
+    } else {
+      load_plane(mask + n * mask_n_stride + pixel, p.labels);
+    }
+    if (maps != nullptr) {
+      load_plane(maps + n * 2 * s + pixel, p.gammas);
+      load_plane(maps + (n * 2 + 1) * s + pixel, p.betas);
+    }
+    if constexpr (kBlock) {
+      load_plane(frame.ratio + n * frame.ratio_n_stride + pixel, p.ratios);
+      load_plane(frame.new_mask + n * frame.new_mask_n_stride + pixel, p.kepts);
+    }
+    return p;
   }
-  __device__ __forceinline__ float gamma(int64_t n, int64_t pixel) const {
-    return maps[n * 2 * s + pixel];
-  }
-  __device__ __forceinline__ float beta(int64_t n, int64_t pixel) const {
-    return maps[(n * 2 + 1) * s + pixel];
+};
+
+inline const float* floats(const TensorView& t) { return static_cast<const float*>(t.data); }
+
+template <bool kBlock>
+RegionProblem<kBlock> problem_of(const RegionCall& a) {
+  return {floats(a.mask),
+          a.mask_n_stride,
+          a.instance ? 1 : 0,
+          floats(a.maps),
+          a.s,
+          {floats(a.ratio), floats(a.new_mask), a.ratio_n_stride, a.new_mask_n_stride,
+           static_cast<float>(a.slope)}};
+}
+
+// A value and the gradient of what became of it, as both backward passes see them.
+struct Arriving {
+  float d[2];        // z - mu of the regions that the pixel is in
+  float normalized;  // sum of w d rstd
+  float gain;        // of the affine map
+  float grad;        // that reaches the affine map
+
+  template <bool kBlock, int kPixels>
+  __device__ __forceinline__ Arriving(const RegionProblem<kBlock>& problem,
+                                      const RegionTables& tables, const Pixels<kBlock, kPixels>& p,
+                                      int k, int64_t group, int64_t channel, float x, float g)
+      : normalized(0.0f), gain(0.0f), grad(g) {
+    const bool has_maps = problem.maps != nullptr;
+    const Shares w = p.shares(k);
+    const float z = p.framed(x, k);
+    float offset = 0.0f;
+    if (has_maps) {
+      gain = 1.0f + p.gamma(k);
+      offset = p.beta(k);
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      // Statistics of a region that the pixel is not in are not looked at: they may be NaN.
+      d[r] = 0.0f;
+      if (w.of[r] == 0.0f) continue;
+      const int64_t i = tables.at(group, r, channel);
+      d[r] = z - tables.get(kMean, i) - tables.get(kLost, i);
+      normalized += w.of[r] * d[r] * tables.get(kRstd, i);
+      if (has_maps) continue;
+      gain += w.of[r] * tables.get(kGain, i);
+      if (kBlock) offset += w.of[r] * tables.get(kOffset, i);
+    }
+    if (kBlock) grad = problem.frame.gradient(g, normalized * gain + offset, p.kept(k));
   }
 };
 

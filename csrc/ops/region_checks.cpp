@@ -44,17 +44,31 @@ Status check_affine(const char* name, const TensorView& t, const TensorView& x, 
   return check_shape(name, t, {rows, x.size[1]});
 }
 
+Status check_surround(const TensorView& x, const Surround& surround, int64_t* ratio_n_stride,
+                      int64_t* new_mask_n_stride) {
+  if (!surround.ratio.defined()) return {};
+  INPAINT_TRY(check_dtype("ratio", surround.ratio, compute_dtype(x.dtype)));
+  INPAINT_TRY(check_dtype("new_mask", surround.new_mask, compute_dtype(x.dtype)));
+  INPAINT_TRY(check_planes("ratio", surround.ratio, x, 1, ratio_n_stride));
+  return check_planes("new_mask", surround.new_mask, x, 1, new_mask_n_stride);
+}
+
 Status check_region_call(RegionCall* call) {
   RegionCall& a = *call;
   Dense dense;
   INPAINT_TRY(check_dense("x", a.x, &dense));
-  INPAINT_TRY(check_dtype("mask", a.mask, DType::kFloat32));
-  INPAINT_TRY(check_planes("mask", a.mask, a.x, 1, &a.mask_n_stride));
-  INPAINT_TRY(check_statistics(a.mean, a.rstd, a.instance ? dense.n : 1, 2, dense.c));
-  INPAINT_TRY(check_affine("weight", a.weight, a.x, 2));
-  INPAINT_TRY(check_affine("bias", a.bias, a.x, 2));
-  INPAINT_TRY(check_affine("grad_weight", a.grad_weight, a.x, 2));
-  INPAINT_TRY(check_affine("grad_bias", a.grad_bias, a.x, 2));
+  INPAINT_TRY(
+      check_surround(a.x, {a.ratio, a.new_mask, a.slope}, &a.ratio_n_stride, &a.new_mask_n_stride));
+  if (a.mask.defined()) {
+    INPAINT_TRY(check_dtype("mask", a.mask, DType::kFloat32));
+    INPAINT_TRY(check_planes("mask", a.mask, a.x, 1, &a.mask_n_stride));
+  }
+  a.regions = a.mask.defined() ? 2 : 1;
+  INPAINT_TRY(check_statistics(a.mean, a.rstd, a.instance ? dense.n : 1, a.regions, dense.c));
+  INPAINT_TRY(check_affine("weight", a.weight, a.x, a.regions));
+  INPAINT_TRY(check_affine("bias", a.bias, a.x, a.regions));
+  INPAINT_TRY(check_affine("grad_weight", a.grad_weight, a.x, a.regions));
+  INPAINT_TRY(check_affine("grad_bias", a.grad_bias, a.x, a.regions));
   if (a.out.defined()) INPAINT_TRY(check_like("out", a.out, "x", a.x));
   if (a.grad.defined()) INPAINT_TRY(check_like("grad", a.grad, "x", a.x));
   if (a.maps.defined()) INPAINT_TRY(check_map("maps", a.maps, a.x, 2));

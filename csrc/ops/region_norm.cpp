@@ -128,11 +128,8 @@ Status region_args(ParallelFor pool, const TensorView& x, const TensorView& mask
 }
 
 Status surround_args(const TensorView& x, const Surround& surround, RegionNormArgs* args) {
+  INPAINT_TRY(check_surround(x, surround, &args->ratio_n_stride, &args->new_mask_n_stride));
   if (!surround.ratio.defined()) return {};
-  INPAINT_TRY(check_dtype("ratio", surround.ratio, compute_dtype(x.dtype)));
-  INPAINT_TRY(check_dtype("new_mask", surround.new_mask, compute_dtype(x.dtype)));
-  INPAINT_TRY(check_planes("ratio", surround.ratio, x, 1, &args->ratio_n_stride));
-  INPAINT_TRY(check_planes("new_mask", surround.new_mask, x, 1, &args->new_mask_n_stride));
   args->ratio = surround.ratio.data;
   args->new_mask = surround.new_mask.data;
   args->slope = surround.slope;

@@ -186,6 +186,126 @@ def test_learned_region_normalization(
         _compare(plain, found, wanted, 49 * x.numel())
 
 
+# What follows the convolution in a block --------------------------------------------------------
+
+BLOCK_SIZES = [SIZES[0], SIZES[1], SIZES[4]]
+# The regions of the statistics, and the activation's slope. fixed: statistics are given.
+BLOCKS = {"plane": 0.0, "shared": 0.2, "soft": 0.2, "hole": 1.0, "one region": 0.0, "fixed": 0.2}
+REFERENCE = dispatch.BACKENDS["reference"].OPS
+
+block_sizes = pytest.mark.parametrize(
+    "size", BLOCK_SIZES, ids=["x".join(map(str, size)) for size in BLOCK_SIZES]
+)
+
+
+def _surround(plain: Any, size: tuple[int, ...], shared: bool) -> tuple[Tensor, Tensor]:
+    """Ratio and new mask: zero where a window saw nothing."""
+    n, _, h, w = size
+    new_mask = plain.blobs(1 if shared else n, 1, h, w).float()
+    return (1 + torch.rand_like(new_mask)) * new_mask, new_mask
+
+
+def _wide(*values: Any) -> list[Any]:
+    """In float64, what of it is floating point."""
+    return [v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for v in values]
+
+
+def _both(name: str, *arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """The op's results, statistics as what they are known to, and the formula's in float64."""
+    found, wanted = cuda.OPS[name](*arguments), REFERENCE[name](*_wide(*arguments))
+    found, wanted = (list(r) if isinstance(r, tuple) else [r] for r in (found, wanted))
+    return [t.float() if t.dtype == torch.float64 else t for t in found], wanted
+
+
+@dtypes
+@layouts
+@block_sizes
+@pytest.mark.parametrize("form", BLOCKS)
+def test_norm_in_a_block(
+    plain: Any, dtype: torch.dtype, layout: str, size: tuple[int, ...], form: str
+) -> None:
+    n, c, h, w = size
+    regions = form not in ("one region", "fixed")
+    mask = _mask(plain, form, size, torch.float32)[0] if regions else None
+    x = _laid_out((torch.randn(size) * 2 + (0 if form == "soft" else 3)).to(dtype), layout)
+    planes = _surround(plain, size, form == "shared")
+    around = (*planes, BLOCKS[form])
+    rows = 2 if regions else 1
+    weight, bias = torch.randn(2, rows, c).unbind()
+    condition = n * h * w * (1 if h > 4 else 1e5)  # a region of one pixel
+    if form == "fixed":
+        mean, rstd = torch.randn(1, 1, c).double(), torch.rand(1, 1, c).double()
+        given = (x, *around, weight, bias, mean, rstd)
+        _compare(plain, *_both("block_norm_fixed", *given), 64)
+        for target in (x.clone(), torch.stack([x, x], -1)[..., 0]):  # gaps between its elements
+            cuda.OPS["block_norm_fixed_"](target, *given[1:])
+            assert torch.equal(target, cuda.OPS["block_norm_fixed"](*given))
+    else:
+        forward = (x, *around, mask, weight, bias, 1e-5, form != "one region")
+        found, wanted = _both("block_norm_forward", *forward)
+        _compare(plain, found, wanted, condition)
+        mean, rstd = wanted[1:]
+    grad = torch.stack([torch.randn(size), torch.full(size, torch.nan)], -1)[..., 0].to(dtype)
+    backward = (grad, x, *around, mask, weight, bias, mean, rstd, form == "fixed")
+    found, wanted = _both("block_norm_backward", *backward, True)
+    _compare(plain, found, wanted, condition)
+    grad_x, *nothing = cuda.OPS["block_norm_backward"](*backward, False)
+    assert torch.equal(grad_x, found[0])
+    assert all(t.shape == (0, c) for t in nothing)
+
+
+@dtypes
+@layouts
+@block_sizes
+def test_learned_norm_in_a_block(
+    plain: Any, dtype: torch.dtype, layout: str, size: tuple[int, ...]
+) -> None:
+    x = _laid_out((torch.randn(size) * 2 + 1).to(dtype), layout)
+    around = (*_surround(plain, size, shared=size[0] == 3), 0.2)
+    parameters = [
+        torch.randn(1, 2, 7, 7) * 0.1, torch.randn(1, 1, 7, 7), torch.randn(1),
+        torch.randn(1, 1, 7, 7), torch.randn(1),
+    ]  # fmt: skip
+    name = "attention_block_norm_forward"
+    attention = REFERENCE[name](*_wide(x, *around, *parameters), 0.5, 1e-5)[3]
+    middle = attention.unique()[attention.unique().numel() // 4 : -2]
+    widest = int(middle.diff().argmax())  # no pixel changes its region by rounding
+    threshold = float(middle[widest : widest + 2].mean())
+    found, wanted = _both(name, x, *around, *parameters, threshold, 1e-5)
+    length = 49 * x.numel()
+    _compare(plain, [found[0], found[4]], [wanted[0], wanted[4]], length)
+    by_products = [t.float() if t.dtype == torch.float64 else t for t in wanted[1:5]]
+    kept = [parameters[0], parameters[1], parameters[3], *by_products, *wanted[5:], threshold]
+    grad = torch.randn(size).to(dtype)
+    found, wanted = _both("attention_block_norm_backward", grad, x, *around, *kept)
+    _compare(plain, found, wanted, length)
+
+
+def test_planes_may_lie_anywhere_in_memory(plain: Any) -> None:
+    """Not at a multiple of sixteen bytes, as packs of pixels want them."""
+    size = (2, 5, 16, 24)
+    x, planes = torch.randn(size), _surround(plain, size, False)
+    affine = torch.randn(2, 2, 5).unbind()
+
+    def moved(t: Tensor) -> Tensor:
+        return torch.cat([t.new_ones(1), t.flatten()])[1:].view(t.shape)
+
+    results = []
+    for place in (moved, torch.clone):
+        ratio, new_mask = (place(t) for t in planes)
+        results.append(
+            cuda.OPS["block_norm_forward"](x, ratio, new_mask, 0.0, new_mask, *affine, 1e-5, True)
+        )
+    torch.testing.assert_close(*results)
+
+
+def test_a_norm_in_a_block_says_what_it_was_given(plain: Any) -> None:
+    x, ones = torch.randn(2, 4, 5, 6), torch.ones(2, 1, 5, 6)
+    for wrong in (ones[..., :5], ones[:, :, None], ones.expand(2, 4, 5, 6)):
+        with pytest.raises(RuntimeError, match="ratio: expected"):
+            cuda.OPS["block_norm_forward"](x, wrong, ones, 0.0, None, None, None, 1e-5, True)
+
+
 def test_three_axes(plain: Any) -> None:
     net, x = PartialConv3d(3, 4, 3, padding=1), torch.randn(2, 3, 5, 6, 7)
     mask = (torch.rand(2, 1, 5, 6, 7) > 0.5).float()

@@ -43,15 +43,24 @@ inline constexpr std::string_view kOpTable =
     "cuda_partial_conv_epilogue(device,stream,y,ratio,new_mask,bias);"
     "cuda_partial_conv_epilogue_backward(device,stream,grad,ratio,new_mask,grad_raw,"
     "grad_bias,workspace);"
-    "cuda_region_norm_forward(device,stream,x,mask,weight,bias,maps,eps,scale_eps,instance,y,"
-    "mean,rstd,workspace);"
+    "cuda_region_norm_forward(device,stream,x,mask,weight,bias,eps,scale_eps,instance,y,mean,rstd,"
+    "workspace);"
     "cuda_region_norm_backward(device,stream,grad,x,mask,weight,mean,rstd,instance,grad_x,"
     "grad_weight,grad_bias,workspace);"
+    "cuda_block_norm_forward(device,stream,x,ratio,new_mask,slope,mask,weight,bias,eps,scale_eps,"
+    "fixed,y,mean,rstd,workspace);"
+    "cuda_block_norm_backward(device,stream,grad,x,ratio,new_mask,slope,mask,weight,bias,mean,rstd,"
+    "fixed,grad_x,grad_weight,grad_bias,workspace);"
     "cuda_channel_pool(device,stream,x,pooled,argmax);"
-    "cuda_attention_region_norm_maps(device,stream,grad,x,mask,mean,rstd,grad_maps);"
-    "cuda_attention_region_norm_sums(device,stream,grad,x,mask,maps,mean,rstd,workspace);"
-    "cuda_attention_region_norm_input(device,stream,grad,x,mask,maps,mean,rstd,grad_pooled,"
-    "argmax,grad_x,workspace);"
+    "cuda_attention_region_norm_forward(device,stream,x,ratio,new_mask,slope,mask,maps,eps,y,mean,"
+    "rstd,workspace);"
+    "cuda_attention_region_norm_maps(device,stream,grad,x,ratio,new_mask,slope,mask,maps,mean,rstd,"
+    "grad_maps);"
+    "cuda_attention_region_norm_sums(device,stream,grad,x,ratio,new_mask,slope,mask,maps,mean,rstd,"
+    "workspace);"
+    "cuda_attention_region_norm_input(device,stream,grad,x,ratio,new_mask,slope,mask,maps,mean,"
+    "rstd,"
+    "grad_pooled,argmax,grad_x,workspace);"
     "cuda_workspace(x,values);"
     "cuda_region_workspace(x,instance);";
 
@@ -216,12 +225,11 @@ Status cuda_partial_conv_epilogue_backward(int32_t device, void* stream, const T
                                            const TensorView& grad_raw, const TensorView& grad_bias,
                                            const TensorView& workspace);
 
-// mask: float32 planes. maps: gamma and beta per pixel (the attention form), or undefined.
+// mask: float32 planes.
 Status cuda_region_norm_forward(int32_t device, void* stream, const TensorView& x,
                                 const TensorView& mask, const TensorView& weight,
-                                const TensorView& bias, const TensorView& maps, double eps,
-                                bool scale_eps, bool instance, const TensorView& y,
-                                const TensorView& mean, const TensorView& rstd,
+                                const TensorView& bias, double eps, bool scale_eps, bool instance,
+                                const TensorView& y, const TensorView& mean, const TensorView& rstd,
                                 const TensorView& workspace);
 
 Status cuda_region_norm_backward(int32_t device, void* stream, const TensorView& grad,
@@ -231,24 +239,47 @@ Status cuda_region_norm_backward(int32_t device, void* stream, const TensorView&
                                  const TensorView& grad_weight, const TensorView& grad_bias,
                                  const TensorView& workspace);
 
+Status cuda_block_norm_forward(int32_t device, void* stream, const TensorView& x,
+                               const Surround& surround, const TensorView& mask,
+                               const TensorView& weight, const TensorView& bias, double eps,
+                               bool scale_eps, bool fixed, const TensorView& y,
+                               const TensorView& mean, const TensorView& rstd,
+                               const TensorView& workspace);
+
+Status cuda_block_norm_backward(int32_t device, void* stream, const TensorView& grad,
+                                const TensorView& x, const Surround& surround,
+                                const TensorView& mask, const TensorView& weight,
+                                const TensorView& bias, const TensorView& mean,
+                                const TensorView& rstd, bool fixed, const TensorView& grad_x,
+                                const TensorView& grad_weight, const TensorView& grad_bias,
+                                const TensorView& workspace);
+
 Status cuda_channel_pool(int32_t device, void* stream, const TensorView& x,
                          const TensorView& pooled, const TensorView& argmax);
+
+Status cuda_attention_region_norm_forward(int32_t device, void* stream, const TensorView& x,
+                                          const Surround& surround, const TensorView& mask,
+                                          const TensorView& maps, double eps, const TensorView& y,
+                                          const TensorView& mean, const TensorView& rstd,
+                                          const TensorView& workspace);
 
 // The backward of the attention form: gradients of gamma and beta; then sums by region, left in the
 // workspace; then, from the same workspace, the gradient of x.
 Status cuda_attention_region_norm_maps(int32_t device, void* stream, const TensorView& grad,
-                                       const TensorView& x, const TensorView& mask,
+                                       const TensorView& x, const Surround& surround,
+                                       const TensorView& mask, const TensorView& maps,
                                        const TensorView& mean, const TensorView& rstd,
                                        const TensorView& grad_maps);
 Status cuda_attention_region_norm_sums(int32_t device, void* stream, const TensorView& grad,
-                                       const TensorView& x, const TensorView& mask,
-                                       const TensorView& maps, const TensorView& mean,
-                                       const TensorView& rstd, const TensorView& workspace);
+                                       const TensorView& x, const Surround& surround,
+                                       const TensorView& mask, const TensorView& maps,
+                                       const TensorView& mean, const TensorView& rstd,
+                                       const TensorView& workspace);
 Status cuda_attention_region_norm_input(int32_t device, void* stream, const TensorView& grad,
-                                        const TensorView& x, const TensorView& mask,
-                                        const TensorView& maps, const TensorView& mean,
-                                        const TensorView& rstd, const TensorView& grad_pooled,
-                                        const TensorView& argmax, const TensorView& grad_x,
-                                        const TensorView& workspace);
+                                        const TensorView& x, const Surround& surround,
+                                        const TensorView& mask, const TensorView& maps,
+                                        const TensorView& mean, const TensorView& rstd,
+                                        const TensorView& grad_pooled, const TensorView& argmax,
+                                        const TensorView& grad_x, const TensorView& workspace);
 
 }  // namespace inpaint

@@ -19,6 +19,11 @@ def optional(tensor: Tensor | None) -> core.TensorView | None:
     return None if tensor is None else core.view(tensor.contiguous())
 
 
+def plane(values: Tensor) -> core.TensorView:
+    """A map that is read beside each of C planes: as float32, whatever it came as."""
+    return core.view(values.to(torch.float32).contiguous())
+
+
 def workspace(x: Tensor, count: int) -> Tensor:
     """Memory of ``count`` float32 numbers from torch's allocator."""
     return torch.empty(count, dtype=torch.float32, device=x.device)

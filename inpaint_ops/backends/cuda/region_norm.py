@@ -7,12 +7,7 @@ from torch import Tensor
 
 from ... import core
 from ..layout import dense, like
-from .launch import optional, where, workspace
-
-
-def _labels(mask: Tensor) -> Tensor:
-    """The one plane that is read beside each of C: as float32, whatever it came as."""
-    return mask.to(torch.float32).contiguous()
+from .launch import optional, plane, where, workspace
 
 
 def region_norm_forward(
@@ -33,8 +28,8 @@ def region_norm_forward(
     rstd = torch.zeros_like(mean)
     scratch = workspace(x, native.cuda_region_workspace(core.view(x), instance))
     native.cuda_region_norm_forward(
-        *where(x), core.view(x), core.view(_labels(mask)), optional(weight), optional(bias), None,
-        eps, scale_eps, instance, core.view(y), core.view(mean), core.view(rstd),
+        *where(x), core.view(x), plane(mask), optional(weight), optional(bias), eps,
+        scale_eps, instance, core.view(y), core.view(mean), core.view(rstd),
         core.view(scratch),
     )  # fmt: skip
     return y, mean, rstd
@@ -57,7 +52,7 @@ def region_norm_backward(
     grad_bias = torch.zeros_like(grad_weight)
     scratch = workspace(x, native.cuda_region_workspace(core.view(x), instance))
     native.cuda_region_norm_backward(
-        *where(x), core.view(like(grad, x)), core.view(x), core.view(_labels(mask)),
+        *where(x), core.view(like(grad, x)), core.view(x), plane(mask),
         optional(weight), core.view(mean), core.view(rstd), instance, core.view(grad_x),
         core.view(grad_weight), core.view(grad_bias), core.view(scratch),
     )  # fmt: skip
