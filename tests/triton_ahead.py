@@ -27,7 +27,6 @@ from inpaint_ops.backends.triton import (
     epilogue,
     gemm,
     mask_update,
-    region_norm,
     statistics,
 )
 
@@ -68,7 +67,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compiled:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(triton.runtime.driver, "_active", Driver())
     found = Compiled()
-    for module in (apply_mask, attention_region_norm, epilogue, gemm, mask_update, region_norm,
+    for module in (apply_mask, attention_region_norm, epilogue, gemm, mask_update,
                    statistics):  # fmt: skip
         monkeypatch.setattr(module, "launch", found)
     return found
@@ -127,6 +126,12 @@ def test_passes(compiled: Compiled, tmp_path: Path, dtype: torch.dtype) -> None:
         instance = kind != torch.bool
         _, mean, rstd = ops["region_norm_forward"](x, mask, affine, affine, 1e-5, True, instance)
         ops["region_norm_backward"](x, x, mask, affine, mean, rstd, instance)
+        around = (ratio, new_mask, 0.2)
+        for regions, rows in ((mask, affine), (None, affine[:1])):
+            _, mean, rstd = ops["block_norm_forward"](x, *around, regions, rows, rows, 1e-5, True)
+            ops["block_norm_backward"](
+                x, x, *around, regions, rows, rows, mean, rstd, regions is None, True
+            )
     ops["apply_mask"](x, torch.ones(2, 2, 32, 32), [32, 32])
     ops["mask_update"](torch.ones(2, 3, 9, 9, 9), [1, 2, 1], [3] * 3, [2] * 3, [1] * 3, [1] * 3,
                        1e-8, torch.float32)  # fmt: skip
@@ -136,6 +141,10 @@ def test_passes(compiled: Compiled, tmp_path: Path, dtype: torch.dtype) -> None:
         x, small[0], small[1], zero, small[2], zero, 0.5, 1e-5
     )
     ops["attention_region_norm_backward"](x, x, *small, *products, 0.5)
+    _, *products = ops["attention_block_norm_forward"](
+        x, *around, small[0], small[1], zero, small[2], zero, 0.5, 1e-5
+    )
+    ops["attention_block_norm_backward"](x, x, *around, *small, *products, 0.5)
     check(compiled, tmp_path)
 
 

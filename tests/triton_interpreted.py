@@ -27,6 +27,7 @@ from inpaint_ops import (
     use_backend,
 )
 from inpaint_ops.backends import triton as backend
+from inpaint_ops.backends.reference import OPS as REFERENCE
 from inpaint_ops.backends.reference.mask_update import mask_update
 from inpaint_ops.backends.reference.region_norm import region_statistics
 from inpaint_ops.backends.triton import gemm
@@ -340,7 +341,7 @@ def test_a_kernel_that_multiplies_by_zero_is_caught(
     plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @triton.jit
-    def multiplied(x, w0, w1, mean, rstd, group, c, C):  # type: ignore[no-untyped-def]
+    def multiplied(x, w0, w1, mean, rstd, group, c, C, ONE):  # type: ignore[no-untyped-def]
         d0 = w0 * (x - row(mean, group, 0, c, C))
         d1 = w1 * (x - row(mean, group, 1, c, C))
         return d0 * row(rstd, group, 0, c, C) + d1 * row(rstd, group, 1, c, C)
@@ -383,6 +384,82 @@ def test_rn_l(plain: Any, layout: str, dtype: torch.dtype) -> None:
         plain.close(a, b, 286 * 9, dtype)
 
 
+# What follows the convolution in a block --------------------------------------------------------
+
+# The regions of the statistics, and the activation's slope. fixed: statistics are given.
+BLOCKS = {"plane": 0.0, "bool": 0.2, "soft": 0.2, "hole": 1.0, "one region": 0.0, "fixed": 0.2}
+
+
+def both(name: str, *arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """The op's results, statistics as what they are known to, and the formula's in float64."""
+    wide = [a.double() if isinstance(a, Tensor) and a.is_floating_point() else a for a in arguments]
+    results = backend.OPS[name](*arguments), REFERENCE[name](*wide)
+    found, wanted = (list(r) if isinstance(r, tuple) else [r] for r in results)
+    return [t.float() if t.dtype == torch.float64 else t for t in found], wanted
+
+
+def close(plain: Any, found: list[Tensor], wanted: list[Tensor], length: float) -> None:
+    for a, b in zip(found, wanted, strict=True):
+        plain.close(a, b, length, scale=1.0)
+
+
+def surround(plain: Any, batch: int) -> tuple[Tensor, Tensor]:
+    """Ratio and new mask: zero where a window saw nothing."""
+    new_mask = plain.blobs(batch, 1, 13, 11).float()
+    return (1 + torch.rand_like(new_mask)) * new_mask, new_mask
+
+
+@HALF_AND_SINGLE
+@LAYOUTS
+@pytest.mark.parametrize("form", BLOCKS)
+def test_norm_in_a_block(plain: Any, form: str, layout: str, dtype: torch.dtype) -> None:
+    size, pixels = (2, 5, 13, 11), 2 * 13 * 11
+    x, grad = (laid(torch.randn(size).to(dtype) + 1, layout) for _ in range(2))
+    around = (*surround(plain, 1 if form == "bool" else 2), BLOCKS[form])
+    mask = None
+    if form not in ("one region", "fixed"):
+        mask = plain.blobs(2, 1, 13, 11) * {"soft": torch.rand(2, 1, 13, 11), "hole": 0}.get(
+            form, 1
+        )
+        mask = mask > 0 if form == "bool" else mask.float()
+    weight, bias = torch.randn(2, 1 if mask is None else 2, 5).unbind()
+    if form == "fixed":
+        mean, rstd = torch.randn(1, 1, 5).double(), torch.rand(1, 1, 5).double()
+        given = (x, *around, weight, bias, mean, rstd)
+        close(plain, *both("block_norm_fixed", *given), 64)
+        target = x.clone()
+        backend.OPS["block_norm_fixed_"](target, *given[1:])
+        assert torch.equal(target, backend.OPS["block_norm_fixed"](*given))
+    else:
+        forward = (x, *around, mask, weight, bias, 1e-5, form != "one region")
+        found, wanted = both("block_norm_forward", *forward)
+        close(plain, found, wanted, pixels)
+        mean, rstd = wanted[1:]
+    backward = (grad, x, *around, mask, weight, bias, mean, rstd, form == "fixed")
+    found, wanted = both("block_norm_backward", *backward, True)
+    close(plain, found, wanted, pixels)
+    grad_x, *nothing = backend.OPS["block_norm_backward"](*backward, False)
+    assert torch.equal(grad_x, found[0])
+    assert all(t.shape == (0, 5) for t in nothing)
+
+
+@HALF_AND_SINGLE
+@LAYOUTS
+def test_learned_norm_in_a_block(plain: Any, layout: str, dtype: torch.dtype) -> None:
+    x, grad = (laid(torch.randn(2, 9, 13, 11).to(dtype), layout) for _ in range(2))
+    around = (*surround(plain, 2), 0.2)
+    shapes = [(1, 2, 7, 7), (1, 1, 7, 7), (1,), (1, 1, 7, 7), (1,)]
+    parameters = [torch.randn(shape) * 0.1 for shape in shapes]
+    forward = (x, *around, *parameters, 0.5, 1e-5)
+    found, wanted = both("attention_block_norm_forward", *forward)
+    assert 0 < (wanted[3] >= 0.5).double().mean() < 1
+    close(plain, [found[0], found[4]], [wanted[0], wanted[4]], 286)
+    by_products = [t.float() if t.dtype == torch.float64 else t for t in wanted[1:5]]
+    kept = [parameters[0], parameters[1], parameters[3], *by_products, *wanted[5:], 0.5]
+    found, wanted = both("attention_block_norm_backward", grad, x, *around, *kept)
+    close(plain, found, wanted, 286 * 9)
+
+
 # The contract -------------------------------------------------------------------------------------
 
 
@@ -402,7 +479,22 @@ def test_outputs_are_what_the_fake_kernels_promise(plain: Any, layout: str) -> N
     small = [torch.randn(1, k, 7, 7) * 0.1 for k in (2, 1, 1)]
     learned = (x, small[0], small[1], torch.zeros(1), small[2], torch.zeros(1), 0.5, 1e-5)
     _, *products = ops.attention_region_norm_forward(*learned)
+    around = (ratio, new_mask, 0.2)
+    block = (x, *around, mask, *norm[2:4], 1e-5, True)
+    _, *kept = ops.block_norm_forward(*block)
+    fixed = (x, *around, None, None, kept[0][:, :1], kept[1][:, :1])
+    learned_block = (x, *around, *learned[1:])
+    _, *block_products = ops.attention_block_norm_forward(*learned_block)
+    cut = ops.upsampled_weight_forward(weight, 2)
     calls: dict[str, tuple[Any, ...]] = {
+        "block_norm_forward": block,
+        "block_norm_fixed": fixed,
+        "block_norm_fixed_": fixed,
+        "block_norm_backward": (x, x, *around, mask, *norm[2:4], *kept, False, True),
+        "attention_block_norm_forward": learned_block,
+        "attention_block_norm_backward": (x, x, *around, *small, *block_products, 0.5),
+        "upsampled_weight_forward": (weight, 2),
+        "upsampled_weight_backward": cut,
         "mask_update": (mask, [1], [3, 3], *window, [1, 1], 1e-8, torch.float32),
         "apply_mask": (x, mask, [6]),
         "partial_conv_forward": forward,

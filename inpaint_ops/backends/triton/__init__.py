@@ -16,19 +16,39 @@ import torch
 from torch import Tensor
 
 from ..gpu import no_gpu
-from ..reference.composed import Composed
+from ..reference.upsampled_weight import upsampled_weight_backward, upsampled_weight_forward
 
 NAME = "triton"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _MIN_CAPABILITY = (8, 0)  # bfloat16 and asynchronous copies begin there
 
 
-def _late(op: str) -> Callable[..., Any]:
+# The files, and the operators in them.
+_FILES = {
+    "mask_update": ("mask_update",),
+    "apply_mask": ("apply_mask",),
+    "partial_conv": ("partial_conv_forward", "partial_conv_backward"),
+    "region_norm": ("region_norm_forward", "region_norm_backward"),
+    "block_norm": (
+        "block_norm_forward",
+        "block_norm_fixed",
+        "block_norm_fixed_",
+        "block_norm_backward",
+    ),
+    "attention_region_norm": (
+        "attention_region_norm_forward",
+        "attention_region_norm_backward",
+        "attention_block_norm_forward",
+        "attention_block_norm_backward",
+    ),
+}
+
+
+def _late(file: str, op: str) -> Callable[..., Any]:
     """The op's function, whose file (and Triton with it) is imported by the first call."""
 
     @functools.cache
     def find() -> Callable[..., Any]:
-        file = op.removesuffix("_forward").removesuffix("_backward")
         function: Callable[..., Any] = getattr(import_module(f"{__name__}.{file}"), op)
         return function
 
@@ -39,27 +59,11 @@ def _late(op: str) -> Callable[..., Any]:
     return run
 
 
-_SEPARATE = {
-    op: _late(op)
-    for op in (
-        "mask_update",
-        "apply_mask",
-        "partial_conv_forward",
-        "partial_conv_backward",
-        "region_norm_forward",
-        "region_norm_backward",
-        "attention_region_norm_forward",
-        "attention_region_norm_backward",
-    )
-}
-OPS = {
-    **_SEPARATE,
-    **Composed(
-        _SEPARATE["region_norm_forward"],
-        _SEPARATE["region_norm_backward"],
-        _SEPARATE["attention_region_norm_forward"],
-        _SEPARATE["attention_region_norm_backward"],
-    ).ops(),
+OPS: dict[str, Callable[..., Any]] = {
+    op: _late(file, op) for file, ops in _FILES.items() for op in ops
+} | {  # the decoder's weights are no work for a kernel
+    "upsampled_weight_forward": upsampled_weight_forward,
+    "upsampled_weight_backward": upsampled_weight_backward,
 }
 
 

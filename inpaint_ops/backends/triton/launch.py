@@ -75,6 +75,11 @@ def strides(x: Tensor) -> tuple[int, int, int]:
     return (channels * count, 1, channels) if last(x) else (channels * count, count, 1)
 
 
+def optional(tensor: Tensor | None) -> Tensor | None:
+    """Contiguous, if there is a tensor."""
+    return None if tensor is None else tensor.contiguous()
+
+
 def raw(tensor: Tensor) -> Tensor:
     """Bool as bytes: 0 and 1."""
     return tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor

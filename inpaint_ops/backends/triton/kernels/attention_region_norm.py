@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .common import tile
+from .common import at_pixels, through_activation, tile
 from .region_norm import normalized, weights
 from .region_norm_backward import deviation, leave
 
@@ -37,8 +37,9 @@ def channel_pool_kernel(
 
 @triton.jit
 def grad_maps_kernel(
-    grad, x, mask, maps, mean, rstd, grad_maps, partials, C, P, sn, sc, sp, mn,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    grad, x, mask, maps, mean, rstd, ratio, new_mask, slope, grad_maps, partials,
+    C, P, sn, sc, sp, mn, rn, kn,
+    FRAMED: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """One program: BLOCK_P pixels of one sample, all channels, one pass over grad and x.
 
@@ -50,7 +51,11 @@ def grad_maps_kernel(
     n, p, _ = tile(1, P, BLOCK_P, 1)
     at = n * 2 * P + p
     gain = 1.0 + tl.load(maps + at, mask=p < P, other=0)
-    w0, w1 = weights(mask, n, p, P, mn)
+    w0, w1 = weights(mask, n, p, P, mn, False)
+    if FRAMED:
+        offset = tl.load(maps + at + P, mask=p < P, other=0)
+        factor = at_pixels(ratio, n, p, P, rn)
+        kept = at_pixels(new_mask, n, p, P, kn)
     gamma = tl.zeros([BLOCK_P, 1], tl.float32)
     beta = gamma
     chunk = tl.program_id(0).to(tl.int64)
@@ -59,9 +64,13 @@ def grad_maps_kernel(
         inside = (p < P) & (c < C)
         value = tl.load(x + n * sn + c * sc + p * sp, mask=inside, other=0).to(tl.float32)
         g = tl.load(grad + n * sn + c * sc + p * sp, mask=inside, other=0).to(tl.float32)
+        if FRAMED:
+            value *= factor
         d0 = deviation(value, w0, mean, 0, 0, c, C)
         d1 = deviation(value, w1, mean, 0, 1, c, C)
-        out = normalized(value, w0, w1, mean, rstd, 0, c, C)
+        out = normalized(value, w0, w1, mean, rstd, 0, c, C, False)
+        if FRAMED:
+            g = through_activation(g, out * gain + offset, kept, slope)
         gamma += tl.sum(g * out, 1)[:, None]
         beta += tl.sum(g, 1)[:, None]
         u = g * gain

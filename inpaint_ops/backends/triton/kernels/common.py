@@ -21,6 +21,25 @@ def tile(C, P, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
 
 
 @triton.jit
+def at_pixels(plane, n, p, P, step):
+    """What a plane holds for each pixel, in float32."""
+    return tl.load(plane + n * step + p, mask=p < P, other=0).to(tl.float32)
+
+
+@triton.jit
+def activated(u, kept, slope):
+    """ReLU (slope 0) or LeakyReLU, by selection: zero times infinity is no zero."""
+    return tl.where(u < 0, tl.where(slope == 0, 0.0, u * slope), u) * kept
+
+
+@triton.jit
+def through_activation(grad, u, kept, slope):
+    """The gradient of u, given that of activated(u, kept, slope)."""
+    through = grad * kept
+    return tl.where(u > 0, through, tl.where(slope == 0, 0.0, through * slope))
+
+
+@triton.jit
 def plane_of(c, b1, b2, b3, FORM: tl.constexpr):
     """The plane of a mask that goes with each channel."""
     if FORM == 2:

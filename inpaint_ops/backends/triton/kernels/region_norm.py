@@ -10,13 +10,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .common import tile
+from .common import activated, at_pixels, tile
 
 
 @triton.jit
-def weights(mask, n, p, P, mn):
-    """How much each pixel belongs to the valid and to the hole region."""
-    valid = tl.load(mask + n * mn + p, mask=p < P, other=0).to(tl.float32)
+def weights(mask, n, p, P, mn, ONE: tl.constexpr):
+    """How much each pixel belongs to the valid and to the hole region; ONE: all to the first."""
+    valid = (p < P).to(tl.float32) if ONE else at_pixels(mask, n, p, P, mn)
     return valid, tl.where(p < P, 1.0 - valid, 0.0)
 
 
@@ -45,8 +45,9 @@ def leave(out, C, c, count, square, shift, first, weighted, second):
 
 @triton.jit
 def statistics_kernel(
-    x, mask, partials, C, P, chunks, sn, sc, sp, mn,
-    TILES: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    x, mask, ratio, partials, C, P, chunks, sn, sc, sp, mn, rn,
+    ONE: tl.constexpr, FRAMED: tl.constexpr, TILES: tl.constexpr, BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """One program: TILES tiles of pixels of one sample; ``partials`` is (N * chunks, 2, 6, C)."""
     rows = tl.cdiv(C, BLOCK_C)
@@ -64,31 +65,35 @@ def statistics_kernel(
         p = (chunk % chunks * TILES + t) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
         inside = (p < P) & (c < C)[None, :]
         value = tl.load(x + n * sn + c[None, :] * sc + p * sp, mask=inside, other=0).to(tl.float32)
-        w0, w1 = weights(mask, n, p, P, mn)
+        if FRAMED:
+            value *= at_pixels(ratio, n, p, P, rn)
+        w0, w1 = weights(mask, n, p, P, mn, ONE)
         count0, square0, shift0, first0, weighted0, second0 = gather(
             value, w0, count0, square0, shift0, first0, weighted0, second0
         )
-        count1, square1, shift1, first1, weighted1, second1 = gather(
-            value, w1, count1, square1, shift1, first1, weighted1, second1
-        )
+        if not ONE:
+            count1, square1, shift1, first1, weighted1, second1 = gather(
+                value, w1, count1, square1, shift1, first1, weighted1, second1
+            )
     C = tl.cast(C, tl.int64)
     out = partials + chunk * 12 * C
     leave(out, C, c, count0, square0, shift0, first0, weighted0, second0)
-    leave(out + 6 * C, C, c, count1, square1, shift1, first1, weighted1, second1)
+    if not ONE:
+        leave(out + 6 * C, C, c, count1, square1, shift1, first1, weighted1, second1)
 
 
 @triton.jit
 def statistics_finish_kernel(
     partials, mean, rstd, C, chunks, pixels, eps,
-    SCALE_EPS: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_C: tl.constexpr,
+    REGIONS: tl.constexpr, SCALE_EPS: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One region of one group of ``chunks`` chunks; mean and rstd are (groups, 2, C)."""
+    """One region of one group of ``chunks`` chunks; mean and rstd are (groups, REGIONS, C)."""
     rows = tl.cdiv(C, BLOCK_C)
     C = tl.cast(C, tl.int64)
     pid = tl.program_id(0)
     c = (pid % rows).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
-    region = (pid // rows % 2).to(tl.int64)
-    group = (pid // rows // 2).to(tl.int64)
+    region = (pid // rows % REGIONS).to(tl.int64)
+    group = (pid // rows // REGIONS).to(tl.int64)
     base = partials + region * 6 * C + c[None, :]
     zero = tl.zeros([BLOCK_I, BLOCK_C], tl.float64)
     count, total = zero, zero
@@ -116,7 +121,7 @@ def statistics_finish_kernel(
     var = tl.maximum(tl.sum(spread, 0) / safe, 0.0)
     scale = pixels / safe if SCALE_EPS else tl.full([BLOCK_C], 1.0, tl.float64)
     found = tl.where(share > 0, 1.0 / tl.sqrt(var + eps * scale), 0.0)
-    out = (group * 2 + region) * C + c
+    out = (group * REGIONS + region) * C + c
     tl.store(mean + out, tl.where(share > 0, mu, 0.0), mask=c < C)
     tl.store(rstd + out, found, mask=c < C)
 
@@ -129,39 +134,59 @@ def row(values, group, region, c, C):
 
 
 @triton.jit
-def normalized(x, w0, w1, mean, rstd, group, c, C):
+def normalized(x, w0, w1, mean, rstd, group, c, C, ONE: tl.constexpr):
     """Each pixel normalized by the statistics of its region, whatever the other's are."""
     d0 = w0 * (x - row(mean, group, 0, c, C)) * row(rstd, group, 0, c, C)
-    d1 = w1 * (x - row(mean, group, 1, c, C)) * row(rstd, group, 1, c, C)
-    return tl.where(w0 == 0, 0.0, d0) + tl.where(w1 == 0, 0.0, d1)
+    out = tl.where(w0 == 0, 0.0, d0)
+    if not ONE:
+        d1 = w1 * (x - row(mean, group, 1, c, C)) * row(rstd, group, 1, c, C)
+        out += tl.where(w1 == 0, 0.0, d1)
+    return out
 
 
 @triton.jit
-def mixed(values, w0, w1, c, C):
+def mixed(values, w0, w1, c, C, ONE: tl.constexpr):
     """(2, C) parameters over pixels, mixed by the regions' weights."""
-    return w0 * row(values, 0, 0, c, C) + w1 * row(values, 0, 1, c, C)
+    out = w0 * row(values, 0, 0, c, C)
+    if not ONE:
+        out += w1 * row(values, 0, 1, c, C)
+    return out
 
 
 @triton.jit
-def apply_kernel(
-    x, mask, mean, rstd, weight, bias, y, C, P, sn, sc, sp, mn,
-    INSTANCE: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr, MAPS: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+def affine(
+    out, weight, bias, w0, w1, n, p, c, C, P,
+    HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr, MAPS: tl.constexpr, ONE: tl.constexpr,
 ):  # fmt: skip
-    """y = normalized * weight + bias by region; with MAPS by pixel, ``weight`` being (N, 2, P)."""
-    n, p, c = tile(C, P, BLOCK_P, BLOCK_C)
-    inside = (p < P) & (c < C)
-    at = n * sn + c * sc + p * sp
-    value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
-    w0, w1 = weights(mask, n, p, P, mn)
-    out = normalized(value, w0, w1, mean, rstd, n * INSTANCE, c, C)
+    """out * weight + bias by region; with MAPS by pixel, ``weight`` being (N, 2, P)."""
     if MAPS:
         P = tl.cast(P, tl.int64)
         gamma = weight + n * 2 * P + p
         out *= 1.0 + tl.load(gamma, mask=p < P, other=0)
         out += tl.load(gamma + P, mask=p < P, other=0)
     if HAS_WEIGHT:
-        out *= mixed(weight, w0, w1, c, C)
+        out *= mixed(weight, w0, w1, c, C, ONE)
     if HAS_BIAS:
-        out += mixed(bias, w0, w1, c, C)
+        out += mixed(bias, w0, w1, c, C, ONE)
+    return out
+
+
+@triton.jit
+def apply_kernel(
+    x, mask, mean, rstd, weight, bias, ratio, new_mask, slope, y, C, P, sn, sc, sp, mn, rn, kn,
+    INSTANCE: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr, MAPS: tl.constexpr,
+    ONE: tl.constexpr, FRAMED: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """y = affine(normalized); FRAMED: of x * ratio, then activated and times the new mask."""
+    n, p, c = tile(C, P, BLOCK_P, BLOCK_C)
+    inside = (p < P) & (c < C)
+    at = n * sn + c * sc + p * sp
+    value = tl.load(x + at, mask=inside, other=0).to(tl.float32)
+    if FRAMED:
+        value *= at_pixels(ratio, n, p, P, rn)
+    w0, w1 = weights(mask, n, p, P, mn, ONE)
+    out = normalized(value, w0, w1, mean, rstd, n * INSTANCE, c, C, ONE)
+    out = affine(out, weight, bias, w0, w1, n, p, c, C, P, HAS_WEIGHT, HAS_BIAS, MAPS, ONE)
+    if FRAMED:
+        out = activated(out, at_pixels(new_mask, n, p, P, kn), slope)
     tl.store(y + at, out.to(y.dtype.element_ty), mask=inside)
