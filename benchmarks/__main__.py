@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from . import bounds, compare, curves, plots, readme, report, results, session
+from . import bounds, compare, curves, growth, plots, readme, report, results, session
 from .devices import HOST, Gpu, unusable_gpu
 from .plan import CUDA, PLANS
 
@@ -34,7 +34,7 @@ def _run(words: list[str]) -> int:
     parser.add_argument(
         "--plan", choices=sorted(PLANS),
         help="on the CPU; full, the default: networks, norms, layers; sweep: size, holes, "
-        "channels; quick: a little of all",
+        "channels; growth: a network at more and larger pictures; quick: a little of the rest",
     )  # fmt: skip
     parser.add_argument(
         "--quick", dest="plan", action="store_const", const="quick", help="the same as --plan quick"
@@ -89,7 +89,8 @@ def _draw(result: results.Result, path: Path) -> list[Path]:
         return []
     speed = plots.draw(result, path.with_suffix(".png"))
     sweep = curves.draw(result, path.with_name(f"{path.stem}-curves.png"))
-    return [picture for picture in (speed, sweep) if picture is not None]
+    cost = growth.draw(result, path.with_name(f"{path.stem}-cost.png"))
+    return [picture for picture in (speed, sweep, cost) if picture is not None]
 
 
 def _verdict(result: results.Result, console: Console) -> int:

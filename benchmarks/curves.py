@@ -27,6 +27,7 @@ LOOKS = {
     "torch-pconv": ("torch-pconv", "#b185db", "s-"),
     "bound": ("plain conv2d", BOUND, "D--"),
     "batch norm": ("plain batch norm", BOUND, "D--"),
+    "plain": ("plain network", BOUND, "D--"),
     "fused": ("fused", "#1d7874", "o-"),
 }
 """Label, colour and line of each provider, in the order of drawing. Copies are no operators."""

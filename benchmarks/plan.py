@@ -1,4 +1,4 @@
-"""How much is measured: the full run, the sweeps, and the quick run, a little of both."""
+"""How much is measured: the full run, the sweeps, a network as work grows, and the quick run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ class Sweep:
     size: int
     hole_ratio: float
     channel_count: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A training step of one network, at more pictures of the plan's size, and at larger ones."""
+
+    network: str
+    batches: tuple[int, ...]
+    sizes: tuple[int, ...]
     seconds: float
 
 
@@ -64,6 +74,7 @@ class Plan:
     network_seconds: float = 0.0
     hole_seconds: float = 0.0
     sweep: Sweep | None = None
+    growth: Growth | None = None
     size: int = 256
     filled_size: int = 512
     device: str = "cpu"
@@ -154,7 +165,21 @@ SWEEP = Plan(
     max_rounds=30,
 )
 
-PLANS = {plan.name: plan for plan in (FULL, QUICK, SWEEP)}
+GROWTH = Plan(
+    name="growth",
+    batch=1,
+    growth=Growth(
+        network="cgan_pc_rn",
+        batches=(1, 2, 4, 8, 16),
+        sizes=(192, 256, 512, 1024),  # at 128 its deepest norms would see a single pixel
+        seconds=15.0,
+    ),
+    deadline_seconds=math.inf,
+    min_rounds=2,
+    max_rounds=3,
+)
+
+PLANS = {plan.name: plan for plan in (FULL, QUICK, SWEEP, GROWTH)}
 
 CUDA = Plan(
     name="cuda",

@@ -1,4 +1,4 @@
-"""The benchmark tables of README.md and of two pages of docs/, generated from stored results."""
+"""The benchmark tables of README.md and of three pages of docs/, from stored results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import bounds, docs, figures, gpu_docs, results
+from . import bounds, docs, figures, gpu_docs, growth, results
 from .figures import BIG_B, BIG_L, BOTH, FORWARD, Rows, ratio
 from .plan import CUDA
 from .results import Result
@@ -14,6 +14,7 @@ from .results import Result
 ROOT = Path(__file__).parent.parent
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 GPU_PAGE = ROOT / "docs" / "gpu-results.md"
+NOTES = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 COLUMNS = (
     "", "reference", "fused", "vs reference", "vs compiled reference", "vs one-channel masks",
@@ -42,8 +43,10 @@ def main(words: list[str]) -> int:
     result = results.load(path)
     bounds.fill(result.rows)  # results of format 1 hold no shares
     gpu = results.newest(CUDA.name, device="cuda")
+    grown = results.newest("growth")
     blocks = {
         GPU_PAGE: gpu_docs.block(results.load(gpu) if gpu else None, gpu.name if gpu else ""),
+        NOTES: growth.block(results.load(grown) if grown else None, grown.name if grown else ""),
         README: block(result, path.name),
         PAGE: docs.block(result, path.name, results.newest("sweep")),
     }

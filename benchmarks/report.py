@@ -61,8 +61,9 @@ def _show_operators(rows: Rows, console: Console) -> None:
             console.print(tables.layers(rows, mode))
     if rows.cases("volume"):
         console.print(tables.layers(rows, BOTH, "volume"))
-    if rows.cases("sweep"):
-        console.print(tables.sweeps(rows))
+    for group in ("sweep", "growth"):
+        if rows.cases(group):
+            console.print(tables.sweeps(rows, group))
 
 
 def headline(rows: Rows) -> list[str]:

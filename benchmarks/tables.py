@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from .bounds import BYTES
+from .bounds import BYTES, PRACTICAL
 from .figures import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, HOLES_ONLY, Rows, ratio
 from .results import Row
 
@@ -142,23 +142,23 @@ def holes(rows: Rows) -> Table:
     return table
 
 
-def sweeps(rows: Rows) -> Table:
+def sweeps(rows: Rows, group: str = "sweep") -> Table:
     """A line for each point and provider."""
     table = empty_table(
-        "Sweeps, forward+backward",
+        {"sweep": "Sweeps, forward+backward", "growth": "As work grows, training step"}[group],
         *("", "median\nms", "middle\nhalf", "vs\nref.", "of plain\noperator", "of\nbytes"),
         *("peak\nMB", ""),
     )
-    for case in rows.cases("sweep"):
-        mine = [row for row in rows.rows if (row.group, row.case) == ("sweep", case)]
-        reference = rows.ms("sweep", case, BOTH, "reference")
+    for case in rows.cases(group):
+        mine = [row for row in rows.rows if (row.group, row.case) == (group, case)]
+        reference = next((row.median for row in mine if row.provider == "reference"), None)
         table.add_section()
         table.add_row(f"[b]{case}[/b]  [dim]{mine[0].detail}[/dim]")
         for row in mine:
             table.add_row(
                 f"  {row.provider}", _ms(row.median), _spread(row),
                 _faster(ratio(reference, row.median)) if row.match else "",
-                _share(row, "bound") + _share(row, "batch norm"), _share(row, BYTES),
+                "".join(_share(row, name) for name in PRACTICAL), _share(row, BYTES),
                 _megabytes(row.peak_bytes), _mark(row),
             )  # fmt: skip
     return table

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..plan import Plan
 from .base import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, STEP, Call, Candidate, Case, Truth
+from .growth import growth_cases
 from .holes import hole_cases
 from .layer import layer_cases
 from .network import network_cases
@@ -35,7 +36,9 @@ def all_cases(plan: Plan) -> Iterator[Case]:
     Norms come first, in a young process: there a large output is fresh memory. Later the allocator
     has freed pieces at hand that are as large, and a copy without page faults is another bound.
     """
-    makers = (norm_cases, network_cases, hole_cases, layer_cases, volume_cases, sweep_cases)
+    makers = (
+        norm_cases, network_cases, hole_cases, layer_cases, volume_cases, sweep_cases, growth_cases,
+    )  # fmt: skip
     for dtype in plan.dtypes:
         there = dataclasses.replace(plan, dtype=dtype)
         for maker in makers:

@@ -34,15 +34,16 @@ def network_cases(plan: Plan) -> Iterator[Case]:
     for network in plan.networks:
         for mode in (FORWARD, STEP):
             half = plan.dtype != "float32"
-            yield (_HalfWorkload if half else _Workload)(plan, network, mode).case()
+            yield (_HalfWorkload if half else Workload)(plan, network, mode).case()
     for network in plan.half_networks:
         yield _HalfWorkload(replace(plan, dtype="bfloat16"), network, STEP).case()
 
 
-class _Workload:
+class Workload:
     """One network in one mode; every candidate starts from the same parameters."""
 
     def __init__(self, plan: Plan, network: str, mode: str) -> None:
+        """Of ``plan.batch`` pictures of ``plan.size``."""
         self.plan, self.network, self.mode = plan, network, mode
 
     @property
@@ -67,6 +68,7 @@ class _Workload:
         return sorted(providers, key=lambda pair: ORDER.index(pair[0]))
 
     def case(self) -> Case:
+        """The case, its memory weighed where the plan says so."""
         plan = self.plan
         shape = self._shape()
         return Case(
@@ -178,7 +180,7 @@ class _Workload:
         return call()
 
 
-class _HalfWorkload(_Workload):
+class _HalfWorkload(Workload):
     """Under autocast to half precision, and in float32 beside it where that has no case here."""
 
     def providers(self) -> list[tuple[str, str]]:
