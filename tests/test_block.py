@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 from inpaint_ops import (
     RN_B,
@@ -286,10 +292,12 @@ def test_an_output_is_an_input_already_masked(norm: str) -> None:
         torch.testing.assert_close(f, w)
 
 
-def test_soft_masks_are_applied_once() -> None:
-    block = _block("RN_B", "leaky")
+@pytest.mark.parametrize("norm", ["none", "RN_B"])
+def test_soft_masks_are_applied_once(norm: str) -> None:
+    block = _block(norm, "leaky")
     x, mask = _inputs()
-    x, mask = x.nan_to_num(), mask * 0.5
+    mask = mask * (torch.rand_like(mask) > 0.7) * 0.1  # windows that sum to less than 1
+    x = x.nan_to_num()
     for given in (x, x * mask):
         wanted = _everything(_hooked(block), given, mask, masked_input=given is not x)
         found = _everything(block, given, mask, masked_input=given is not x)
@@ -321,6 +329,67 @@ def test_masks_of_any_dtype_and_form(dtype: torch.dtype) -> None:
     torch.testing.assert_close(y, wanted)
     planes = ChannelMask(torch.cat([mask, mask], 1), (2, 4))
     torch.testing.assert_close(block(x, planes)[0], _hooked(block)(x, planes)[0])
+
+
+def test_batch_norm_that_keeps_its_statistics_and_empty_batches() -> None:
+    block = _block("batch", "relu")
+    assert isinstance(block.norm, nn.BatchNorm2d)
+    x, mask = _inputs()
+    y, _ = block(x[:0], mask[:0])
+    assert y.shape == (0, 8, 7, 5)
+    block.norm.track_running_stats = False
+    block(x, mask)
+    assert block.norm.num_batches_tracked == 0
+    assert not block.norm.running_mean.any()  # type: ignore[union-attr]
+    bare = _block("batch, bare", "relu").eval()
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        bare(x[:1, :, :2, :2], mask[:1, :, :2, :2])
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_infinite_values_spoil_their_own_gradient_only(norm: str) -> None:
+    block = _block(norm, "relu").eval()
+    hooked = _hooked(block)
+    x, mask = _inputs()
+    x = x.nan_to_num()
+    x[0, 0, 3, 3] = torch.inf
+    grads = []
+    for net in (block, hooked):
+        leaf = x.clone().requires_grad_()
+        y = net(leaf, torch.ones_like(mask))[0]
+        (grad,) = torch.autograd.grad(y.nan_to_num(posinf=1, neginf=-1).sum(), leaf)
+        grads.append(grad)
+    torch.testing.assert_close(*grads)
+    assert torch.isfinite(grads[0]).all()
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "RN_B"])
+def test_under_functorch_and_selective_checkpointing(norm: str) -> None:
+    block = _block(norm, "relu").eval()
+    x, mask = _inputs()
+    x = x.nan_to_num()
+    wanted = block(x, mask)[0]
+
+    def loss(x: Tensor) -> Tensor:
+        out: Tensor = block(x, mask)[0].square().sum()
+        return out
+
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(leaf), leaf)
+    torch.testing.assert_close(torch.func.grad(loss)(x), expected)
+    with torch.no_grad():
+        many = torch.func.vmap(lambda x: block(x, mask)[0])(torch.stack([x, x * 2]))
+    torch.testing.assert_close(many[0], wanted)
+
+    def save(*_: Any, **__: Any) -> CheckpointPolicy:
+        return CheckpointPolicy.MUST_SAVE
+
+    y = checkpoint(
+        block, leaf, mask, use_reentrant=False,
+        context_fn=partial(create_selective_checkpoint_contexts, save),
+    )  # fmt: skip
+    (found,) = torch.autograd.grad(y[0].square().sum(), leaf)
+    torch.testing.assert_close(found, expected)
 
 
 def test_batch_norm_counts_and_refuses_a_single_value() -> None:
@@ -384,12 +453,15 @@ def test_upsampled_blocks(norm: str, size: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "RN_B", "RN_L"])
+@pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
-def test_compiles_without_graph_breaks(norm: str, mode: bool) -> None:
+def test_compiles_without_graph_breaks(norm: str, mode: bool, dynamic: bool | None) -> None:
     torch._dynamo.reset()
     block = _block(norm, "leaky").train(mode)
     x, mask = _inputs()
-    compiled = torch.compile(copy.deepcopy(block), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(
+        copy.deepcopy(block), fullgraph=True, dynamic=dynamic, backend="aot_eager"
+    )
     for f, w in zip(
         _everything(compiled, x, mask), _everything(block, x, mask), strict=True
     ):  # fmt: skip
@@ -445,6 +517,9 @@ def test_wrong_arguments_are_named() -> None:
         PartialConvBlock(PartialConv2d(3, 3, 3))
     with pytest.raises(TypeError, match="conv: expected UpsampledPartialConv2d"):
         UpsampledPartialConvBlock(PartialConv2d(3, 3, 3))  # type: ignore[arg-type]
+    for norm, region in ((RN_B(8), None), (RN_L(8), torch.ones(1, 1, 4, 4))):
+        with pytest.raises(TypeError, match="region: expected"):
+            norm_activation(norm, nn.ReLU(), torch.ones(1, 8, 4, 4), region)
     block = _block("RN_B", "relu")
     x, mask = _inputs()
     with pytest.raises(ValueError, match="mask"):

@@ -111,6 +111,7 @@ struct RegionNormArgs {
   int64_t ratio_n_stride, new_mask_n_stride;
   double slope;
   bool fixed;  // the tables are complete: nothing is reduced; forward, y may be x
+  bool given;  // backward: the statistics do not depend on x, k1 and k2 are not there
   // Per pixel (attention form), (n, 2, s): gamma and beta; or null:
   const void* maps;
   void* grad_maps;

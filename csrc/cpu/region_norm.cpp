@@ -373,15 +373,17 @@ void backward_chunk(const RegionNormArgs& a, const Chunk& k, int64_t n, int64_t 
     if (kBlock) {
       grad = frame.gradient(grad, centered * scale + f.shift.at(region, hole), frame.kept_by(s));
     }
-    const Vec<T> value = scale * (grad - k1.at(region, hole) - centered * k2.at(region, hole));
-    store(out + s, kBlock ? value * frame.factor_by(s) : value);
+    // Not by zeros: x may be infinite.
+    if (!kBlock || !a.given) grad = grad - k1.at(region, hole) - centered * k2.at(region, hole);
+    store(out + s, kBlock ? scale * grad * frame.factor_by(s) : scale * grad);
   }
   for (; s < k.s1; ++s) {
     const int r = k.labels[s];
     const T centered = frame.input_at(x, s) - f.mean.of[r], scale = f.scale.of[r];
     const T u = centered * scale + f.shift.of[r];
-    const T grad = frame.gradient(static_cast<T>(g[s]), u, frame.kept(s));
-    out[s] = scale * (grad - k1.of[r] - centered * k2.of[r]) * frame.factor(s);
+    T grad = frame.gradient(static_cast<T>(g[s]), u, frame.kept(s));
+    if (!kBlock || !a.given) grad = grad - k1.of[r] - centered * k2.of[r];
+    out[s] = scale * grad * frame.factor(s);
   }
 }
 
@@ -399,12 +401,13 @@ void backward_pixel(const RegionNormArgs& a, int64_t n, int64_t s, int r) {
   const T* __restrict k2 = table<T>(a, a.k2, n) + r * C;
   const Frame<T, kBlock> frame(a, n);
   const T factor = frame.factor(s), kept = frame.kept(s);
+  const bool given = kBlock && a.given;
   INPAINT_IVDEP
   for (int64_t c = 0; c < C; ++c) {
     const T centered = (kBlock ? x[c] * factor : static_cast<T>(x[c])) - mean[c];
     const T u = kBlock ? centered * scale[c] + shift[c] : T(0);
     const T grad = frame.gradient(static_cast<T>(g[c]), u, kept);
-    out[c] = scale[c] * (grad - k1[c] - centered * k2[c]) * factor;
+    out[c] = scale[c] * (given ? grad : grad - k1[c] - centered * k2[c]) * factor;
   }
 }
 

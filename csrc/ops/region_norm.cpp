@@ -334,6 +334,7 @@ Status backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
   a.partials = partials.get();
   set_finish(&a, &finish);
   a.fixed = fixed && !grad_weight.defined();  // there is nothing to sum
+  a.given = fixed;
   a.grad = grad.data;
   a.mean = tables.at(0);
   a.scale = tables.at(1);

@@ -51,11 +51,11 @@ def block_norm_fixed(
     mean: Tensor,
     rstd: Tensor,
 ) -> Tensor:
-    """y by given statistics (1, 1, C); without a gradient in place of x, which is lost."""
+    """y by given statistics (1, 1, C); mostly, without a gradient, in place of x, which is lost."""
     if differentiates(x, weight, bias):
         y: Tensor = BlockNormFixed.apply(x, *surround, weight, bias, mean, rstd)
         return y
-    if torch.compiler.is_compiling():
+    if _watched():
         y = _fixed(x, *surround, weight, bias, mean, rstd)
         return y
     _fixed_in_place(x, *surround, weight, bias, mean, rstd)
@@ -63,12 +63,20 @@ def block_norm_fixed(
 
 
 def block_activation(x: Tensor, surround: Surround, bias: Tensor | None) -> Tensor:
-    """y without a norm: activation((x * ratio + bias) * new_mask), bias (1, C); x is lost."""
+    """y without a norm: activation(x * ratio + bias) * new_mask, bias (1, C); x is mostly lost."""
     mean, rstd = _identity(x)
-    if torch.compiler.is_compiling() or not differentiates(x, bias):
+    if _watched() or not differentiates(x, bias):
         return block_norm_fixed(x, surround, None, bias, mean, rstd)
     y: Tensor = BlockActivation.apply(x, *surround, bias)
     return y
+
+
+def _watched() -> bool:
+    """Whether a compiler, a functorch transform or a dispatch mode (selective checkpointing, fake
+    tensors) follows the operators: they want functions without side effects."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _identity(x: Tensor) -> tuple[Tensor, Tensor]:

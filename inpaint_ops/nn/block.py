@@ -15,7 +15,7 @@ from ..channel_mask import ChannelMask
 from ..masks import Mask, check_plane, normalize_dtype
 from ..raw_conv import Raw, raw_partial_conv2d
 from ..upsampling import raw_partial_conv2d_upsampled
-from ..validation import norm_parameter
+from ..validation import constant, norm_parameter
 from .partial_conv import PartialConv2d, UpsampledPartialConv2d
 from .region_norm import RN_B, RN_L, resized
 
@@ -23,7 +23,11 @@ from .region_norm import RN_B, RN_L, resized
 def _has_hooks(module: nn.Module) -> bool:
     """Whether somebody wants to see the module being called, this one or every one."""
     if not torch.compiler.is_compiling() and (
-        _modules._global_forward_hooks or _modules._global_forward_pre_hooks
+        _modules._global_forward_hooks
+        or _modules._global_forward_pre_hooks
+        or _modules._global_backward_hooks
+        or _modules._global_backward_pre_hooks
+        or "forward" in module.__dict__  # replaced on the instance
     ):
         return True
     return bool(
@@ -46,7 +50,7 @@ def _slope_of(activation: nn.Module | None) -> float | None:
 
 
 def norm_activation(
-    norm: RN_B | RN_L, activation: nn.Module, x: Tensor, region: Tensor | None = None
+    norm: RN_B | RN_L, activation: nn.Module | None, x: Tensor, region: Tensor | None = None
 ) -> Tensor:
     """A region norm behind any convolution, and its activation, in one operator each way.
 
@@ -54,23 +58,29 @@ def norm_activation(
     than ``RN_B`` and ``RN_L``, ReLU and LeakyReLU.
 
     Args:
-        norm, activation: the modules.
+        norm, activation: the modules; no activation: None.
         x: (N, C, H, W).
         region: (N or 1, 1, H0, W0), 1 = valid, for an `RN_B`, which resizes it by nearest
             neighbour; None for an `RN_L`.
 
     Returns:
         activation(norm(x)), (N, C, H, W).
+
+    Raises:
+        TypeError: an `RN_B` without a region, or an `RN_L` with one.
     """
+    if isinstance(norm, RN_B) == (region is None):
+        expected = "a mask for an RN_B" if region is None else "None for an RN_L"
+        raise TypeError(f"region: expected {expected}, got {type(region).__name__}")
     slope = _slope_of(activation)
     known = type(norm) in (RN_B, RN_L) and norm.process_group is None
-    if slope is None or not known or _has_hooks(norm) or _has_hooks(activation):
-        y = norm(x) if region is None else norm(x, _holes(region))
-        out: Tensor = activation(y)
-        return out
+    modules = (norm,) if activation is None else (norm, activation)
+    if slope is None or not known or any(map(_has_hooks, modules)):
+        y: Tensor = norm(x) if region is None else norm(x, _holes(region))
+        return y if activation is None else activation(y)
     ratio = x.new_ones((1, 1, *x.shape[2:]), dtype=compute_dtype(x.dtype))
     raw = Raw(x, ratio, torch.ones_like(ratio))
-    surround = Surround(raw.ratio, raw.new_mask, slope)
+    surround = Surround(raw.ratio, raw.new_mask, constant("negative_slope", slope))
     if isinstance(norm, RN_B):
         return _basic(norm, raw, surround, region)
     return _learned(norm, x, surround)
@@ -85,6 +95,7 @@ class _Block(nn.Module):
     """What follows the convolution in both kinds of block."""
 
     conv: PartialConv2d
+    mask_output: bool = True
 
     def __init__(
         self,
@@ -126,7 +137,9 @@ class _Block(nn.Module):
             y = self.norm(y)
         if self.activation is not None:
             y = self.activation(y)
-        if self.mask_output:
+        # With a bias the convolution masks its result, and these activations keep that.
+        masked = self.norm is None and self.conv.bias is not None
+        if self.mask_output and not (masked and _slope_of(self.activation) is not None):
             y = y * normalize_dtype(new_mask, y.dtype).to(y.dtype)
         return y, new_mask
 
@@ -134,7 +147,7 @@ class _Block(nn.Module):
         """Norm, activation and mask in the operators that follow the convolution."""
         slope, norm = _slope_of(self.activation), self.norm
         assert slope is not None
-        surround = Surround(raw.ratio, raw.new_mask, slope)
+        surround = Surround(raw.ratio, raw.new_mask, constant("negative_slope", slope))
         if norm is None:
             bias = self.conv.bias
             wide = None if bias is None else norm_parameter("bias", bias, raw.x).unsqueeze(0)
@@ -170,7 +183,7 @@ def _learned(norm: RN_L, x: Tensor, surround: Surround) -> Tensor:
         assert beta.bias is not None
     parameters = (norm.sa.conv1.weight, gamma.weight, gamma.bias, beta.weight, beta.bias)
     wide = tuple(norm_parameter("sa", p, x) for p in parameters)
-    return attention_block_norm(x, surround, wide, norm.threshold, 1e-5)
+    return attention_block_norm(x, surround, wide, constant("threshold", norm.threshold), 1e-5)
 
 
 def _batch(norm: nn.BatchNorm2d, x: Tensor, surround: Surround) -> Tensor:
@@ -184,27 +197,33 @@ def _batch(norm: nn.BatchNorm2d, x: Tensor, surround: Surround) -> Tensor:
         rstd = (norm.running_var.double() + norm.eps).rsqrt().view(1, 1, -1)
         return block_norm_fixed(x, surround, weight, bias, mean, rstd)
     count = x.shape[0] * x.shape[2] * x.shape[3]
-    if norm.training and count <= 1:
+    if count == 1:
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {x.shape}"
         )
-    y, mean, rstd = block_norm(x, surround, None, weight, bias, norm.eps, False)
-    if norm.training and known:
-        _update_running(norm, mean.view(-1), rstd.view(-1), count)
+    eps = constant("eps", norm.eps)
+    y, mean, rstd = block_norm(x, surround, None, weight, bias, eps, False)
+    if norm.training and norm.track_running_stats and known and count > 0:
+        _update_running(norm, mean.view(-1), rstd.view(-1), count, eps)
     return y
 
 
 @torch.no_grad()
-def _update_running(norm: nn.BatchNorm2d, mean: Tensor, rstd: Tensor, count: int) -> None:
+def _update_running(
+    norm: nn.BatchNorm2d, mean: Tensor, rstd: Tensor, count: int, eps: float
+) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    unbiased = (rstd.pow(-2) - norm.eps).clamp_min(0) * (count / (count - 1))
-    if norm.momentum is None:  # the cumulative average
-        step = norm.num_batches_tracked.to(torch.float64).reciprocal()
+    batches = norm.num_batches_tracked
+    if batches is not None:
+        batches.add_(1)
+    unbiased = (rstd.pow(-2) - eps).clamp_min(0) * (count / (count - 1))
+    if norm.momentum is not None:
+        step = mean.new_tensor(constant("momentum", norm.momentum))
+    elif batches is not None:  # the cumulative average
+        step = batches.to(torch.float64).reciprocal()
     else:
-        step = mean.new_tensor(norm.momentum)
+        step = mean.new_zeros(())
     for running, found in ((norm.running_mean, mean), (norm.running_var, unbiased)):
         running.copy_(torch.lerp(running.double(), found, step))
 
@@ -213,15 +232,17 @@ class PartialConvBlock(_Block):
     """Partial convolution, then normalization, then activation, then the new mask.
 
     The same as calling the modules one after the other and multiplying by the new mask (so that the
-    next convolution need not mask its input), in fewer passes over memory: the ratio of the partial
+    next convolution need not mask its input; a bias without a norm has been masked already), in
+    fewer passes over memory: the ratio of the partial
     convolution is applied where the norm reads, activation and mask where it writes, and only the
     raw result of the convolution is kept for the gradient. Liu et al. (2018), equations 1 and 2;
     Yu et al. (2020), equations 2 to 7 and section 3.3.
 
     The modules stay modules: state_dict keys are ``conv.*``, ``norm.*`` and ``activation.*``. They
-    are called one by one where the fused form does not hold: with hooks on them, another norm than
-    ``nn.BatchNorm2d``, ``RN_B`` or ``RN_L`` (or one whose statistics span several processes),
-    another activation than ReLU and LeakyReLU, another padding than zeros, or a bias before a norm.
+    are called one by one where the fused form does not hold: with hooks on them or on all modules,
+    a replaced ``forward``, parametrizations, another norm than ``nn.BatchNorm2d``, ``RN_B`` or
+    ``RN_L`` (or one whose statistics span several processes), another activation than ReLU and
+    LeakyReLU, another padding than zeros, a bias before a norm, ``mask_output=False``, or no mask.
 
     Args:
         conv: with ``return_mask=True``.
