@@ -7,16 +7,16 @@ namespace inpaint {
 
 namespace {
 
-// Tables from statistics that the forward kept, or that were given: (groups, regions, C).
+// Tables from statistics that the forward kept, or that were given: (groups, 2, C), or (1, 1, C).
 __global__ void __launch_bounds__(kThreads)
     tables_of(const RegionTables tables, int regions, const double* mean, const double* rstd,
               const float* weight, const float* bias) {
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x, row = regions * tables.c;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < tables.groups * row; i += step) {
-    const int64_t rc = i % row;
-    fill_tables(tables, i / row * 2 * tables.c + rc, mean[i], rstd[i], weight ? weight[rc] : 1.0,
-                bias ? bias[rc] : 0.0);
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  const int64_t rows = tables.groups * regions * tables.c;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < rows;
+       i += step) {
+    const int64_t rc = i % (2 * tables.c);
+    fill_tables(tables, i, mean[i], rstd[i], weight ? weight[rc] : 1.0, bias ? bias[rc] : 0.0);
   }
 }
 

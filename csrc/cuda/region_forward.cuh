@@ -85,7 +85,7 @@ struct FinishMoments {
   const float* partials;
   double eps;
   bool scale_eps;
-  int regions;          // 2, or 1
+  int regions;          // 2, or 1: then there is one group
   const float* weight;  // (regions, C) or null
   const float* bias;
   double* mean;  // (groups, regions, C)
@@ -123,11 +123,10 @@ __global__ void __launch_bounds__(kThreads) finish_moments(const Units u, const 
       if (!there || threadIdx.y != 0) continue;
       const double eps = a.scale_eps && share > 0 ? a.eps * pixels / share : a.eps;
       const double rstd = share > 0 ? 1.0 / sqrt((squares < 0 ? 0 : squares) / share + eps) : 0.0;
-      const int64_t at = (group * a.regions + r) * u.c + c, rc = r * u.c + c;
+      const int64_t at = a.tables.at(group, r, c), rc = r * u.c + c;
       a.mean[at] = mu;
       a.rstd[at] = rstd;
-      fill_tables(a.tables, a.tables.at(group, r, c), mu, rstd, a.weight ? a.weight[rc] : 1.0,
-                  a.bias ? a.bias[rc] : 0.0);
+      fill_tables(a.tables, at, mu, rstd, a.weight ? a.weight[rc] : 1.0, a.bias ? a.bias[rc] : 0.0);
     }
   }
 }
