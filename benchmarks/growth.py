@@ -60,9 +60,10 @@ def draw(result: Result, path: Path) -> Path | None:
     for axis in axes[-1]:
         axis.axhline(result.machine["ram_gb"], color="#555555", lw=0.9, ls=":")
         axis.text(
-            0.02, result.machine["ram_gb"] / 1.06, "memory of the machine", fontsize=8, va="top",
+            0.02, result.machine["ram_gb"] * 1.08, "memory of the machine", fontsize=8,
             transform=axis.get_yaxis_transform(), color="#555555",
         )  # fmt: skip
+        axis.set_ylim(top=result.machine["ram_gb"] * 2)
     figure.legend(
         handles.values(), handles.keys(), fontsize=8.5, frameon=False, ncols=4,
         loc="outside lower center",
@@ -117,8 +118,12 @@ def block(result: Result | None, name: str) -> str:
     )  # fmt: skip
     sentences = [
         f"From [`{name}`]({FOLDER}/{name}): {result.where}; medians, channels-last.",
-        "Peak memory is what was alive at once beyond parameters and pictures.",
+        "Peak memory is what was alive at once beyond parameters and pictures, with gradients and "
+        "Adam's state.",
     ]
+    if result.disturbed:
+        busy = max(row.foreign_cpu or 0.0 for row in rows)
+        sentences.append(f"Other processes took up to {busy:.0%} of the processors.")
     return "\n\n".join(
         [
             " ".join(sentences),
@@ -153,7 +158,7 @@ def _further(rows: Sequence[Row], machine: float) -> str:
     for line in lines(rows, rows[0].case.split()[0], "batch", _peak):
         each = (line.middle[-1] - line.middle[-2]) / (line.at[-1] - line.at[-2])
         room = line.at[-1] + (machine - line.middle[-1]) / each
-        texts.append(f"{line.provider} {each:.2f} GiB ({room:.0f} pictures)")
+        texts.append(f"{line.provider} {each * 1024:.0f} MiB ({room:.0f} pictures)")
     return (
         "A further picture in the batch takes, from the two largest batches on: "
         + ", ".join(texts)

@@ -101,10 +101,18 @@ def test_the_table_tells_time_per_picture_and_what_a_further_one_takes() -> None
     assert f"| 4x3x256x256 | {times} | {peaks} |" in text
     assert "| 1x3x512x512 | 2.05 | 1.02 | 1.28 | 2.00x | 0.80 |" in text
     # A quarter of a GiB for each picture, and a tenth beside them: (16 - 0.1) / 0.25.
-    assert "reference 0.50 GiB (32 pictures)" in text
-    assert "fused 0.25 GiB (64 pictures)" in text
+    assert "reference 512 MiB (32 pictures)" in text
+    assert "fused 256 MiB (64 pictures)" in text
     assert "](../benchmarks/results/x-growth-cost.png)" in text
+    assert "Other processes" not in text
     assert "--plan growth" in growth.block(None, "")
+
+
+def test_the_table_owns_up_to_busy_neighbours() -> None:
+    result = _result(COST)
+    result.rows[0].foreign_cpu = 0.08
+    text = growth.block(result, "x-growth.json")
+    assert "Other processes took up to 8% of the processors." in text
 
 
 def test_the_notes_have_a_place_for_the_table() -> None:
