@@ -103,9 +103,8 @@ def _where(results: Results) -> str:
 
 
 def better(metric: str, a: float, b: float) -> bool:
-    """Whether `a` is the better value of a metric; all that METRICS does not name are errors."""
-    higher = metric in METRICS and METRICS[metric].higher_is_better
-    return a > b if higher else a < b
+    """Whether `a` is the better value of a metric."""
+    return a > b if METRICS[metric].higher_is_better else a < b
 
 
 def verdict(
@@ -374,7 +373,7 @@ def _losses(results: Results) -> str:
     """The losses that the paper speaks of, at the end of equally long training."""
     settled = {name: _spread(_tails(results, CGAN, name, ITERATIONS), 3) for name in draw.SETTLED}
     hole = {m: _tails(results, m, "hole", ITERATIONS) for m in (PC, CGAN)}
-    lower = better("l1", _mean(hole[CGAN]), _mean(hole[PC]))
+    lower = _mean(hole[CGAN]) < _mean(hole[PC])
     return (
         f"Over the last {TAIL * 50} of {ITERATIONS:,} iterations the discriminator's loss is "
         f"{settled['discriminator']} (paper: near {draw.SETTLED['discriminator']}), the "
@@ -414,8 +413,8 @@ def _credits() -> str:
 _AUTO_METRICS = ("mse_output", "mse_hole", *JUDGED)
 
 
-def _label(metric: str) -> str:
-    return "MSE of the output" if metric == "mse_output" else METRICS[metric].label
+def _auto_labels() -> list[str]:
+    return [METRICS[metric].label for metric in _AUTO_METRICS]
 
 
 def _digits(metric: str) -> int:
@@ -430,7 +429,7 @@ def _autoencoders(results: Results) -> list[str]:
     if not _finished(results, VANILLA, PARTIAL):
         return ["Not finished yet."]
     step = _auto_step()
-    head = (f"{step:,} iterations of batch 64", "MSE, training", *map(_label, _AUTO_METRICS))
+    head = (f"{step:,} iterations of batch 64", "MSE, training", *_auto_labels())
     body = []
     for name in _BASELINES:
         cells = [
@@ -449,7 +448,9 @@ def _autoencoders(results: Results) -> list[str]:
         body.append([LABELS[method], training, *cells])
     published = PUBLISHED["lokray-1"].values
     for ours, theirs in ((VANILLA, "Vanilla CNN"), (PARTIAL, "Partial Convolution")):
-        values = [published[f"{theirs}, {part}"][None]["mse"] for part in ("training", "testing")]
+        values = [
+            published[f"{theirs}, {part}"][None]["mse_output"] for part in ("training", "testing")
+        ]
         empty = ["-"] * (len(_AUTO_METRICS) - 1)
         body.append([f"*{LABELS[ours]}, CIFAR-10*", *(f"*{value:g}*" for value in values), *empty])
     claim = ("partial convolution is better",)
@@ -465,7 +466,7 @@ def _autoencoders(results: Results) -> list[str]:
     return [
         table(head, body),
         table(
-            ("claim", *map(_label, _AUTO_METRICS)),
+            ("claim", *_auto_labels()),
             [[*claim, first, *verdicts]],
         ),
         "The paper trains its partial network for 100 epochs and the blind one for 20; here both "
