@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -361,6 +362,12 @@ def test_a_sheet_has_every_picture_in_its_place(tmp_path: Path) -> None:
         ]
     greys = [tuple(3 * [round(255 * float(image[0, 0, 0]))]) for image in images]
     assert found == [[grey, (0, 0, 0), grey] for grey in greys]
+
+
+def test_the_stored_results_name_no_folder_of_the_machine_that_made_them() -> None:
+    text = collect.STORED.read_text("utf-8")
+    assert "root: pictures/" in text
+    assert re.findall(r"(?:root: |[\"' ])(?:/|[A-Z]:\\)\w+/", text) == []
 
 
 def test_the_page_is_what_the_stored_results_say() -> None:

@@ -32,7 +32,8 @@ def collect(work: Path) -> dict[str, Any]:
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": _without(machine.describe_machine("cpu"), "threads"),
-        "versions": machine.describe_versions(),
+        # Not how the package was built here and now: that may be another build than the runs'.
+        "versions": _without(machine.describe_versions(), "build", "backends"),
         "commits": read_json(results / "commits.json"),
         "planned_seeds": len(SEEDS),
         "baselines": _rounded(read_json(results / "baselines.json")),
@@ -60,8 +61,8 @@ def _run(work: Path, run: Run) -> dict[str, Any]:
     return {name: value if name == "recipe" else _rounded(value) for name, value in found.items()}
 
 
-def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key != name}
+def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in names}
 
 
 def _number(text: str) -> float | None:
