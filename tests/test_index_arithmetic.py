@@ -74,7 +74,7 @@ def test_counters_of_32_bits_count_to_constants() -> None:
     """Axes, lanes, regions, outputs: never pixels, channels, images or rows."""
     constant = re.compile(
         r"\d+|k[A-Z]\w*( / \d+)?|Lanes<\w+>::count( / \d+)?|width|window\.spatial|\w+\.ndim"
-        r"|levels\(\)\.count"
+        r"|levels\(\)\.count|(a\.)?regions"  # one or two
     )
     counters = 0
     for path in SOURCES:
@@ -476,14 +476,38 @@ def _pool(order: torch.memory_format) -> _Problem:
     return _Problem("channel_pool", [x, pooled, argmax], {0: 0, 1: 0, 2: 0}, [1, 2])
 
 
+_NO_BLOCK = None, None, 1.0  # ratio, new mask and slope
+
+
+def _block(order: torch.memory_format) -> _Problem:
+    x, planes = _randn(1, C, H, W, order=order), [_randn(1, 1, H, W).abs() for _ in range(2)]
+    affine, moments = torch.randn(1, C), torch.rand(1, 1, C).double()
+    return _Problem(
+        "block_norm_forward",
+        [x, *planes, 0.2, None, affine, affine, 0.0, False, True, _unwritten(x), moments, moments],
+        {0: 0, 1: 0, 2: 0, 10: 0}, [10],
+    )  # fmt: skip
+
+
+def _block_backward(order: torch.memory_format) -> _Problem:
+    x, planes = _randn(1, C, H, W, order=order), [_randn(1, 1, H, W).abs() for _ in range(2)]
+    affine, moments = torch.randn(1, C), torch.rand(1, 1, C).double()
+    return _Problem(
+        "block_norm_backward",
+        [torch.randn_like(x), x, *planes, 0.2, None, affine, affine, moments, moments, True,
+         _unwritten(x), None, None],
+        {0: 0, 1: 0, 2: 0, 3: 0, 11: 0}, [11],
+    )  # fmt: skip
+
+
 def _attention(order: torch.memory_format) -> _Problem:
     # eps = 0: it is scaled by the share of a region in all pixels, also in those left out.
     x = _randn(1, C, H, W, order=order)
     moments = [torch.full((1, 2, C), torch.nan, dtype=torch.float64) for _ in range(2)]
     return _Problem(
         "attention_region_norm_forward",
-        [x, _holes(1, 1, H, W) != 0, _randn(1, 2, H, W), 0.0, _unwritten(x), *moments],
-        {0: 0, 1: 0, 2: 0, 4: 0}, [4, 5, 6],
+        [x, *_NO_BLOCK, _holes(1, 1, H, W) != 0, _randn(1, 2, H, W), 0.0, _unwritten(x), *moments],
+        {0: 0, 4: 0, 5: 0, 7: 0}, [7, 8, 9],
     )  # fmt: skip
 
 
@@ -491,9 +515,9 @@ def _attention_maps(order: torch.memory_format) -> _Problem:
     x, maps = _randn(1, C, H, W, order=order), _randn(1, 2, H, W)
     return _Problem(
         "attention_region_norm_backward_maps",
-        [torch.randn_like(x), x, _holes(1, 1, H, W) != 0, maps, *_statistics(C), _unwritten(maps),
-         torch.zeros(2, 2, C).double()],
-        {0: 0, 1: 0, 2: 0, 3: 0, 6: 0}, [6],
+        [torch.randn_like(x), x, *_NO_BLOCK, _holes(1, 1, H, W) != 0, maps, *_statistics(C),
+         _unwritten(maps), torch.zeros(2, 2, C).double()],
+        {0: 0, 1: 0, 5: 0, 6: 0, 9: 0}, [9],
     )  # fmt: skip
 
 
@@ -501,10 +525,10 @@ def _attention_input(order: torch.memory_format) -> _Problem:
     x, maps = _randn(1, C, H, W, order=order), _randn(1, 2, H, W)
     return _Problem(
         "attention_region_norm_backward_input",
-        [torch.randn_like(x), x, _holes(1, 1, H, W) != 0, maps, *_statistics(C),
+        [torch.randn_like(x), x, *_NO_BLOCK, _holes(1, 1, H, W) != 0, maps, *_statistics(C),
          torch.randn(2, 2, C).double(), torch.randn_like(maps),
          torch.randint(C, (1, 1, H, W), dtype=torch.int32), _unwritten(x)],
-        {0: 0, 1: 0, 2: 0, 3: 0, 7: 0, 8: 0, 9: 0}, [9],
+        {0: 0, 1: 0, 5: 0, 6: 0, 10: 0, 11: 0, 12: 0}, [12],
     )  # fmt: skip
 
 
@@ -568,6 +592,8 @@ BOTH: dict[str, Make] = {
     "region_norm, soft": lambda order: _norm(order, True),
     "region_norm, rows": _rows,
     "region_norm backward": _norm_backward,
+    "block_norm": _block,
+    "block_norm backward": _block_backward,
     "channel_pool": _pool,
     "attention": _attention,
     "attention backward, maps": _attention_maps,

@@ -81,7 +81,8 @@ bool RegionStore::build_valid(int64_t s) {
   counts.resize(static_cast<size_t>(chunks * 2));
   first.resize(static_cast<size_t>(chunks * 2));
   for (int64_t k = 0; k < chunks; ++k) {
-    counts[k * 2] = static_cast<int32_t>(s - k * kChunk < kChunk ? s - k * kChunk : kChunk);
+    const int64_t count = s - k * kChunk < kChunk ? s - k * kChunk : kChunk;
+    counts[k * 2] = static_cast<int32_t>(count);
     first[k * 2] = first[k * 2 + 1] = k * kChunk;
   }
   totals = {static_cast<double>(s), 0.0};
