@@ -306,7 +306,7 @@ Status backward(ParallelFor pool, const TensorView& grad, const TensorView& x,
     }
   }
   auto finish = [&](int64_t c) {
-    for (int r = 0; r < p.rows; ++r) {
+    for (int64_t r = 0; r < p.rows; ++r) {
       double weight_sum = 0, bias_sum = 0;
       for (int64_t group = 0; group < p.groups; ++group) {
         const Row row(p, group, r, c);
