@@ -140,13 +140,15 @@ def test_the_source_distribution_is_whole(sdist: Path) -> None:
     assert not list(sdist.rglob("*.so"))
 
 
-def test_a_wheel_holds_the_two_packages_and_nothing_else(wheel: Path) -> None:
+def test_a_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"inpaint_ops", "inpaint_models"}
+    packages = {"inpaint_ops", "inpaint_models", "inpaint_cli"}
+    assert {name.split("/")[0].split("-")[0] for name in names} == packages
     assert "inpaint_ops/gone.py" not in names
-    for package in ("inpaint_ops", "models/inpaint_models"):
-        here = {p for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".pyi", ".typed")}
+    kinds = (".py", ".pyi", ".typed", ".yaml")
+    for package in ("inpaint_ops", "models/inpaint_models", "models/inpaint_cli"):
+        here = {p for p in (ROOT / package).rglob("*") if p.suffix in kinds}
         prefix = ROOT / "models" if package.startswith("models") else ROOT
         assert {p.relative_to(prefix).as_posix() for p in here} <= set(names)
     (binary,) = (name for name in names if name.endswith((".so", ".pyd")))
