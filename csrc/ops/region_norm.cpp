@@ -90,7 +90,7 @@ bool RegionStore::build_valid(int64_t s) {
   return true;
 }
 
-double RegionStore::pixels(int64_t group, int region, int64_t batch, bool instance) const {
+double RegionStore::pixels(int64_t group, int64_t region, int64_t batch, bool instance) const {
   if (instance) return totals[(images == 1 ? 0 : group) * 2 + region];
   double sum = 0;
   for (int64_t n = 0; n < images; ++n) sum += totals[n * 2 + region];
@@ -138,7 +138,7 @@ Status surround_args(const TensorView& x, const Surround& surround, RegionNormAr
 }
 
 double sum_units(const RegionNormArgs& args, const double* partials, bool instance, int64_t group,
-                 int region, int value, int64_t channel) {
+                 int64_t region, int64_t value, int64_t channel) {
   const int64_t units = units_per_image(args.regions);
   const int64_t begin = instance ? group * units : 0;
   const int64_t end = instance ? begin + units : args.n * units;

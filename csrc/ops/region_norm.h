@@ -26,7 +26,7 @@ struct RegionStore {
   // Every pixel valid.
   bool build_valid(int64_t s);
   // Pixels of a region in the statistics of `group`.
-  double pixels(int64_t group, int region, int64_t batch, bool instance) const;
+  double pixels(int64_t group, int64_t region, int64_t batch, bool instance) const;
 };
 
 // The per-channel tables of one statistics group, in the type that tensors of `type` are computed
@@ -77,7 +77,7 @@ void set_finish(RegionNormArgs* args, Body* body) {
 
 // Adds one value (0 or 1) of one region and channel over the units of a statistics group, in order.
 double sum_units(const RegionNormArgs& args, const double* partials, bool instance, int64_t group,
-                 int region, int value, int64_t channel);
+                 int64_t region, int64_t value, int64_t channel);
 
 // With soft labels; in a block where `surround` is one.
 Status soft_region_norm_forward(ParallelFor pool, const TensorView& x, const Surround& surround,
