@@ -34,6 +34,7 @@ from .registry import (
     list_models,
     model_card,
 )
+from .smooth_filling import smooth_filling
 
 __all__ = [
     "ModelCard",
@@ -58,4 +59,5 @@ __all__ = [
     "patch_discriminator",
     "pconv_unet",
     "rn_net",
+    "smooth_filling",
 ]

@@ -66,7 +66,10 @@ def fill_holes(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
         block, deep = unet.unit(f"dec{level}"), sizes[level]
         skip = _Piece(Box((0, 0, 0), sizes[level - 1]), *skips.pop())
         pieces = [_decode(block, pieces, deep, skip, box) for box in plan.pop()]
+    start = unet.start(image, mask)
     for box, prediction, _ in pieces:
+        if start is not None:
+            prediction = start[box.slices] + prediction
         prediction = prediction.to(image.dtype)
         filled[box.slices] = composite(prediction, image[box.slices], mask[box.slices])
     return filled

@@ -62,7 +62,12 @@ class PartialUNet(nn.Module):
         x, m, skips = self.encode(image, mask)
         for i in range(self.levels, 0, -1):
             x, m = self.unit(f"dec{i}")(x, m, *skips.pop(), masked_input=True)
-        return x
+        start = self.start(image, mask)
+        return x if start is None else start + x
+
+    def start(self, image: Tensor, mask: Tensor) -> Tensor | None:
+        """What the decoder's output is added to, (N, in_channels, H, W); None: nothing."""
+        return None
 
     def encode(
         self, image: Tensor, mask: Tensor

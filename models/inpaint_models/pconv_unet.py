@@ -34,6 +34,7 @@ from .checks import check_at_least, check_choice
 from .initialization import init_kaiming
 from .partial_unet import PartialUNet
 from .registry import ModelCard, register_model
+from .smooth_filling import smooth_filling
 
 _PAPER = (
     "Shi, Li, Jia: Image Inpainting Using GAN, Partial Convolution and Region Normalization; "
@@ -140,7 +141,11 @@ class PartialConvUNet(PartialUNet):
         inputs=_INPUTS,
         output=_OUTPUT,
         parameters=25_779_796,
-        options=_OPTIONS,
+        options={
+            **_OPTIONS,
+            "residual": "True: the network predicts what to add to a smooth filling of the holes "
+            "(smooth_filling), and begins as that filling; not in the paper",
+        },
         decisions=(
             *_DECISIONS,
             "freeze_encoder_norm() for the second training stage of Liu et al.",
@@ -153,8 +158,12 @@ class PConvUNet(PartialConvUNet):
     25,779,796 parameters with 7 levels, 32,859,732 with 8.
     """
 
-    def __init__(self, *, in_channels: int = 3, levels: int = 7, width: int = 64) -> None:
+    def __init__(
+        self, *, in_channels: int = 3, levels: int = 7, width: int = 64, residual: bool = False
+    ) -> None:
         """Make the network; the options are those of its model card."""
+        if not isinstance(residual, bool):
+            raise TypeError(f"residual must be True or False, got {residual!r}")
         super().__init__(
             nn.BatchNorm2d,
             nn.BatchNorm2d,
@@ -162,7 +171,18 @@ class PConvUNet(PartialConvUNet):
             levels=levels,
             width=width,
         )
+        self.residual = residual
+        if residual:
+            nn.init.zeros_(self.unit("dec1").conv.weight)
         self._encoder_norm_frozen = False
+
+    def extra_repr(self) -> str:
+        """The options, for `repr`."""
+        return f"{super().extra_repr()}, residual={self.residual}"
+
+    def start(self, image: Tensor, mask: Tensor) -> Tensor | None:
+        """The smooth filling that a residual network adds to."""
+        return smooth_filling(image, mask, self.levels) if self.residual else None
 
     def freeze_encoder_norm(self, frozen: bool = True) -> PConvUNet:
         """Freeze the encoder's batch norm: running statistics, weights and biases stay.
