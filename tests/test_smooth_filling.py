@@ -33,7 +33,7 @@ def test_known_pixels_stay_and_holes_take_values_between_them(size: tuple[int, i
 
 
 def test_it_continues_what_is_smooth() -> None:
-    """A constant is continued exactly, a ramp nearly so: far better than by the mean of both ends."""
+    """A constant is continued exactly, a ramp nearly so: its mean would be off by half of it."""
     rows = torch.linspace(0, 1, 64, dtype=torch.float64)
     mask = torch.ones(1, 1, 64, 64)
     mask[..., 20:44, 20:44] = 0

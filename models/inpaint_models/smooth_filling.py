@@ -2,9 +2,9 @@
 
 >>> filled = smooth_filling(image, mask)
 
-A pyramid, as in Gortler et al. 1996 (The Lumigraph, "pull-push"): known pixels are averaged level by
-level until no hole is left, then holes take the enlarged averages, which a few sweeps of local means
-bring close to the membrane that solves Laplace's equation.
+A pyramid, as in Gortler et al. 1996 (The Lumigraph, "pull-push"): known pixels are averaged level
+by level until no hole is left, then holes take the enlarged averages, which a few sweeps of local
+means bring close to the membrane that solves Laplace's equation.
 """
 
 from __future__ import annotations
