@@ -352,7 +352,7 @@ def test_a_sheet_has_every_picture_in_its_place(tmp_path: Path) -> None:
     tests = measure.TestSet(
         list(draw.SHOWN), images, torch.zeros(8, 1, 32, 32, dtype=torch.bool), tiles=False
     )
-    draw._sheet(tests, {"black": lambda image, mask: 0 * image}, tmp_path / "s.png", filled=False)
+    draw.sheet(tests, {"black": lambda image, mask: 0 * image}, tmp_path / "s.png", filled=False)
     with Image.open(tmp_path / "s.png") as sheet:
         step = draw.CELL + draw.GAP
         top = sheet.height - len(draw.SHOWN) * step - draw.FONT - 2 * draw.GAP

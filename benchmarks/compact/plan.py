@@ -12,6 +12,7 @@ from typing import Any
 
 from ..reproduction.split import MaskSet
 
+NAME = "compact"
 LIST = Path(__file__).with_name("masks.json")
 RECIPE = Path(__file__).with_name("compact.yaml")
 

@@ -179,7 +179,7 @@ def sheets(work: Path, results: Results) -> None:
             )
             for method in GLCIC
         }
-        _sheet(load_tests(work, split.SQUARES), networks, GLCICS, filled=False)
+        sheet(load_tests(work, split.SQUARES), networks, GLCICS, filled=False)
 
 
 def _unet_sheet(work: Path) -> None:
@@ -188,7 +188,7 @@ def _unet_sheet(work: Path) -> None:
         f"{LABELS[method]}\n{step:,} iterations": _network(work, method, step)
         for method, step in ways
     }
-    _sheet(load_tests(work, split.SEEN), columns, UNETS, filled=True)
+    sheet(load_tests(work, split.SEEN), columns, UNETS, filled=True)
 
 
 def _network(work: Path, method: str, step: int) -> Fill:
@@ -197,7 +197,7 @@ def _network(work: Path, method: str, step: int) -> Fill:
     return net
 
 
-def _sheet(tests: TestSet, columns: Mapping[str, Fill], path: Path, *, filled: bool) -> None:
+def sheet(tests: TestSet, columns: Mapping[str, Fill], path: Path, *, filled: bool) -> None:
     """A line for each photograph that may be shown: input, outputs or composites, truth."""
     lines = []
     for i, name in enumerate(SHOWN):
