@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from inpaint_models.training.checkpoints import load_generator
 from inpaint_models.training.recipe import Recipe
+from inpaint_models.weights import load_generator
 from PIL import Image, ImageChops
 from training_runs import draw_pictures
 

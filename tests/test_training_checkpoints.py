@@ -19,15 +19,13 @@ from inpaint_models import create_model
 from inpaint_models.errors import InpaintError, UsageError
 from inpaint_models.training import checkpoints
 from inpaint_models.training.checkpoints import (
-    last_checkpoint,
-    load_generator,
     read_state,
-    read_weights,
     write_checkpoint,
 )
 from inpaint_models.training.loop import resume, train
 from inpaint_models.training.recipe import Recipe
 from inpaint_models.training.systems import base
+from inpaint_models.weights import last_checkpoint, load_generator, read_weights
 from torch import Tensor, nn
 from training_runs import (
     TinyGan,

@@ -14,12 +14,12 @@ import torch
 from inpaint_models import composite, create_discriminator, create_model
 from inpaint_models.errors import InpaintError, InterruptedRunError, UsageError
 from inpaint_models.losses import AdversarialLoss, hole_l1, valid_l1
-from inpaint_models.training.checkpoints import read_weights
 from inpaint_models.training.logs import read_log
 from inpaint_models.training.loop import Trainer, make_fabric, resume, schedule_factor, train
 from inpaint_models.training.recipe import Recipe, load_recipe, with_absolute_paths
 from inpaint_models.training.supply import Supply
 from inpaint_models.training.systems import base, pconv_unet
+from inpaint_models.weights import read_weights
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from PIL import Image

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from inpaint_models.composite import composite
 from inpaint_models.training.baselines import Fill, telea
-from inpaint_models.training.checkpoints import load_generator
 from inpaint_models.training.data import Batch
 from inpaint_models.training.evaluate import predict, visible
+from inpaint_models.weights import load_generator
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator

@@ -11,10 +11,10 @@ from shutil import rmtree
 from typing import Any
 
 import torch
-from inpaint_models.training.checkpoints import last_checkpoint, load_generator
 from inpaint_models.training.logs import read_log
 from inpaint_models.training.loop import resume, train
 from inpaint_models.training.recipe import dump_recipe
+from inpaint_models.weights import last_checkpoint, load_generator
 
 from ..machine import describe_commit
 from . import measure, split

@@ -25,6 +25,7 @@ from . import (
 )
 from .checks import check_mask_values
 from .composite import composite
+from .filling import fill
 from .hole_decoding import fill_holes
 from .registry import (
     ModelCard,
@@ -35,6 +36,7 @@ from .registry import (
     model_card,
 )
 from .smooth_filling import smooth_filling
+from .weights import list_pretrained, load_pretrained
 
 __all__ = [
     "ModelCard",
@@ -45,6 +47,7 @@ __all__ = [
     "create_model",
     "crops",
     "edgeconnect_discriminator",
+    "fill",
     "fill_holes",
     "gan_discriminators",
     "gan_variants",
@@ -54,6 +57,8 @@ __all__ = [
     "isnet",
     "list_discriminators",
     "list_models",
+    "list_pretrained",
+    "load_pretrained",
     "losses",
     "model_card",
     "patch_discriminator",

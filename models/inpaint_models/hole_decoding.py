@@ -28,7 +28,7 @@ Fewer are enlarged before, so that no pixel too many goes in."""
 
 
 @torch.no_grad()
-def fill_holes(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
+def fill_holes(net: nn.Module, image: Tensor, mask: Tensor, *, only: Box | None = None) -> Tensor:
     """`composite(net(image, mask), image, mask)` without the prediction that it throws away.
 
     The same up to rounding: sums of smaller maps may run in another order. The less of the picture
@@ -41,6 +41,7 @@ def fill_holes(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
             `pconv_unet` or `pconv_autoencoder`.
         image: (N, in_channels, H, W), as `net` takes it.
         mask: (N, 1, H, W) or (1, 1, H, W), 1 = valid, 0 = hole, as `net` takes it.
+        only: what is missing outside this box is left as it is.
 
     Returns:
         (N, in_channels, H, W), a new tensor of the image's dtype, not clamped: the image where the
@@ -55,7 +56,12 @@ def fill_holes(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
     check_image(image, unet.in_channels, unet.unit("enc1").conv.weight)
     mask = prepare_mask(mask, image)
     filled = image.clone()
-    holes = find_holes(mask[:, 0] != 1)
+    hole = mask[:, 0] != 1
+    if only is not None:
+        wanted = torch.zeros_like(hole)
+        wanted.unsqueeze(1)[only.slices] = True
+        hole &= wanted
+    holes = find_holes(hole)
     if not holes:
         return filled
     x, m, skips = unet.encode(image, mask)
@@ -73,6 +79,13 @@ def fill_holes(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
         prediction = prediction.to(image.dtype)
         filled[box.slices] = composite(prediction, image[box.slices], mask[box.slices])
     return filled
+
+
+def has_fixed_statistics(norm: nn.Module | None) -> bool:
+    """Whether a norm computes each pixel by itself: batch norm in evaluation mode, or none."""
+    if norm is None:
+        return True
+    return isinstance(norm, _BatchNorm) and not norm.training and norm.running_mean is not None
 
 
 class _Piece(NamedTuple):
@@ -131,8 +144,7 @@ def _check(net: nn.Module) -> PartialUNet:
         raise ValueError("net must be in evaluation mode, got one in training mode: call .eval()")
     for level in range(1, net.levels + 1):
         norm = net.unit(f"dec{level}").norm
-        fixed = isinstance(norm, _BatchNorm) and not norm.training and norm.running_mean is not None
-        if norm is not None and not fixed:
+        if not has_fixed_statistics(norm):
             raise ValueError(
                 f"net must normalize its decoder by fixed statistics, as pconv_unet does in "
                 f"evaluation mode, got {type(norm).__name__} in dec{level}, whose statistics are "

@@ -14,7 +14,6 @@ checkpoint.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -25,15 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import InpaintError, UsageError, one_line
-from ..registry import create_model
+from ..weights import LAST, STATE, last_checkpoint, read_weights
 
-_LAST = "last"
-_STATE = "state.pt"
 _TEMPORARY = ".tmp-"
 
 FORMAT = 1
@@ -69,12 +65,12 @@ def write_checkpoint(
     temporary.mkdir()
     for network, copied in tensors.items():
         _write(temporary / f"{network}.safetensors", save(copied, dict(metadata[network])))
-    with (temporary / _STATE).open("wb") as file:
+    with (temporary / STATE).open("wb") as file:
         try:
             torch.save({"format": FORMAT, **state}, file)
         except RuntimeError as error:
             # What torch makes of a full disk.
-            raise OSError(f"{temporary / _STATE} cannot be written: {one_line(error)}") from error
+            raise OSError(f"{temporary / STATE} cannot be written: {one_line(error)}") from error
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(temporary)
@@ -84,8 +80,8 @@ def write_checkpoint(
         _remove(target)
     temporary.rename(target)
     _sync_folder(folder)
-    _write(folder / f"{_TEMPORARY}{_LAST}", name.encode())
-    os.replace(folder / f"{_TEMPORARY}{_LAST}", folder / _LAST)
+    _write(folder / f"{_TEMPORARY}{LAST}", name.encode())
+    os.replace(folder / f"{_TEMPORARY}{LAST}", folder / LAST)
     _sync_folder(folder)
     for old in sorted(folder.glob("step-*"))[:-keep]:
         if old != target:
@@ -102,24 +98,9 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint below `folder`, or None if none has been written.
-
-    Raises:
-        UsageError: `last` names a folder that is not there.
-    """
-    pointer = folder / _LAST
-    if not pointer.is_file():
-        return None
-    target = folder / pointer.read_text().strip()
-    if not (target / _STATE).is_file():
-        raise UsageError(f"{pointer} names {target.name}, which is not a complete checkpoint")
-    return target
-
-
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """The state of a checkpoint, on the CPU; nothing but tensors and plain containers is read."""
-    path = checkpoint / _STATE
+    path = checkpoint / STATE
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
@@ -127,17 +108,6 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UsageError(f"{path} is not a state of format {FORMAT}")
     return state
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, (  # noqa: SIM118 - no mapping
-                file.metadata() or {}
-            )
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
 
 
 def load_weights(checkpoint: Path, network: str, module: nn.Module) -> None:
@@ -148,41 +118,6 @@ def load_weights(checkpoint: Path, network: str, module: nn.Module) -> None:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         raise UsageError(f"{path} does not fit its network: {one_line(error)}") from error
-
-
-def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, str]]:
-    """Rebuild a generator from what training wrote.
-
-    Args:
-        path: a run's folder (its last checkpoint), a checkpoint's folder, or a
-            generator.safetensors.
-
-    Returns:
-        The network in evaluation mode on the CPU, and the file's metadata: "model" and "options"
-        (JSON), "recipe" (YAML), "step", "versions" (JSON).
-
-    Raises:
-        UsageError: not such a path, or a file that does not say how to rebuild its network.
-    """
-    path = Path(path)
-    if path.is_dir():
-        found = path if (path / _STATE).is_file() else None
-        for folder in (path / "checkpoints", path):
-            found = found or last_checkpoint(folder)
-        if found is None:
-            raise UsageError(f"{path}: no checkpoint here; give a run, a checkpoint or a file")
-        path = found / "generator.safetensors"
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; give a run, a checkpoint or a file")
-    tensors, metadata = read_weights(path)
-    if "model" not in metadata or "options" not in metadata:
-        raise UsageError(f"{path} was not written by `inpaint train`: it names no model")
-    try:
-        net = create_model(metadata["model"], **json.loads(metadata["options"]))
-        net.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{path} does not fit this version: {one_line(error)}") from error
-    return net.eval(), metadata
 
 
 def seed_everything(seed: int) -> None:

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from inpaint_ops import convert_sync_norms
 
+from ..devices import choose_accelerator
 from ..errors import InpaintError, InterruptedRunError, UsageError
+from ..weights import last_checkpoint
 from . import checkpoints
 from .data import Batch
-from .devices import choose_accelerator
 from .logs import LossLog, ProgressBar, Stopwatch, draw_curves, draw_samples
 from .recipe import Optimizer, Recipe, dump_recipe, parse_recipe, with_absolute_paths
 from .signals import Signals, StopCheck
@@ -68,7 +69,7 @@ def resume(run: Path, accelerator: str = "auto") -> Path:
     if not path.is_file():
         raise UsageError(f"{run} is not a run: it has no recipe.yaml")
     recipe = parse_recipe(path.read_text(encoding="utf-8"), str(path))
-    checkpoint = checkpoints.last_checkpoint(run / "checkpoints")
+    checkpoint = last_checkpoint(run / "checkpoints")
     if checkpoint is None:
         raise UsageError(f"{run} has no checkpoint yet: start it anew with another --output")
     trainer = Trainer(recipe, run, make_fabric(recipe.precision, accelerator))
@@ -160,7 +161,7 @@ class Trainer:
         try:
             return self._train()
         except OSError as error:
-            saved = checkpoints.last_checkpoint(self.run / "checkpoints")
+            saved = last_checkpoint(self.run / "checkpoints")
             again = f"go on with: inpaint train --resume {self.run}" if saved else "start anew"
             raise InpaintError(f"{error}; mend that, then {again}") from error
         finally:
@@ -190,7 +191,7 @@ class Trainer:
                 if self.step < end:
                     self._run_phase(name, start, end)
         self.fabric.barrier()
-        saved = checkpoints.last_checkpoint(self.run / "checkpoints")
+        saved = last_checkpoint(self.run / "checkpoints")
         assert saved is not None
         return saved
 

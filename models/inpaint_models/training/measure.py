@@ -11,11 +11,11 @@ from torch import nn
 
 from inpaint_ops import RN_B, RN_L, RegionNorm2d
 
+from ..devices import choose_accelerator
 from ..errors import UsageError
+from ..weights import load_generator
 from .baselines import Fill
-from .checkpoints import load_generator
 from .data import Batch, InpaintingDataset, make_loader
-from .devices import choose_accelerator
 from .evaluate import Evaluation, evaluate
 from .recipe import Data, parse_recipe, parse_values
 from .supply import make_dataset
