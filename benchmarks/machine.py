@@ -51,13 +51,14 @@ def describe_versions() -> dict[str, Any]:
         "peers": {name: peers.version(name) for name in peers.PACKAGES},
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
-        "triton": _version("triton"),
+        "triton": version("triton"),
         "build": info["build"],
         "backends": info["backends"],
     }
 
 
-def _version(distribution: str) -> str | None:
+def version(distribution: str) -> str | None:
+    """Of a package, or None if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -63,12 +63,12 @@ def main(words: list[str]) -> int:
     return different if args.check else 0
 
 
-def replace_block(text: str, new: str) -> str:
+def replace_block(text: str, new: str, begin: str = BEGIN, end: str = END) -> str:
     """``text`` with what lies between the two markers replaced."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"the page needs {BEGIN} and {END}, once each")
-    head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n{new}\n{END}{rest.split(END)[1]}"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"the page needs {begin} and {end}, once each")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{new}\n{end}{rest.split(end)[1]}"
 
 
 def block(result: Result, file_name: str) -> str:

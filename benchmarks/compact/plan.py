@@ -26,6 +26,8 @@ BINS = ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4))
 MASKS_PER_BIN = 8
 """Each photograph meets all of them."""
 
+METRICS = ("l1_percent", "psnr", "ssim", "l1_hole_percent")
+
 TESTS = {
     bin_: MaskSet(
         f"{bin_[0]}-{bin_[1]}", TEST_SIZE, "free-form", {"ratio": list(bin_)}, MASKS_PER_BIN, seed
