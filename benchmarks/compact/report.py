@@ -164,7 +164,8 @@ def card(measured: Measured) -> str:
             "",
             f"`{NAME}.safetensors`: a `pconv_unet` of 16 channels that predicts what to add to a "
             f"smooth filling of the holes (`residual`); {weights['parameters']:,} parameters, "
-            f"{weights['bytes']:,} bytes, SHA-256 `{weights['sha256']}`. The file holds its recipe.",
+            f"{weights['bytes']:,} bytes, SHA-256 `{weights['sha256']}`. The file holds its "
+            f"recipe.",
             "",
             f"Trained by `python -m benchmarks.compact` (recipe `benchmarks/compact/compact.yaml`) "
             f"on a CPU: L1 of the hole alone, free-form holes of 5 to 45 %, crops of 256x256 from "
@@ -173,8 +174,9 @@ def card(measured: Measured) -> str:
             "## Use and limits",
             "",
             "Photographs with small holes: scratches, lines, dust, thin objects. It draws no "
-            "texture and no objects; the middle of a large hole is blurred. 22 photographs, most of "
-            "them nature and desktop backgrounds, are all that it has seen: no documents, no faces.",
+            "texture and no objects; the middle of a large hole is blurred. 22 photographs, most "
+            "of them nature and desktop backgrounds, are all that it has seen: no documents, no "
+            "faces.",
             "",
             "## Photographs",
             "",
@@ -182,8 +184,8 @@ def card(measured: Measured) -> str:
             "made of it.",
             "",
             "- `lomiri_*`: lomiri-wallpapers-16.04. CC0-1.0: seeding (Clemens Engelhardt). "
-            "CC-BY-4.0: aitzgorri, friends, life, sunset (Aitzol Berasategi), Picture_0B, Picture_1A "
-            '(Trevor "Freespace"), umang (Abhishek Mudgal). CC-BY-SA-4.0: Dragonfly (Bolly), free, '
+            "CC-BY-4.0: aitzgorri, friends, life, sunset (Aitzol Berasategi), Picture_0B, "
+            'Picture_1A (Trevor "Freespace"), umang (Abhishek Mudgal). CC-BY-SA-4.0: Dragonfly (Bolly), free, '
             "greentock (Peter Nerlich).",
             "- `mate_*`: mate-backgrounds, GPL-2+ (authors in that package's copyright file).",
             "- `plasma_*`: plasma-workspace-wallpapers, GPL-2+, KDE Visual Design Group.",

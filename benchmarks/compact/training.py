@@ -1,4 +1,4 @@
-"""Makes the weights in the box: copies of the photographs, a run by the recipe, the file shipped."""
+"""Makes the weights in the box: copies of the photographs, a run by the recipe, the file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 
 from inpaint_models.errors import UsageError
-from inpaint_models.training.checkpoints import last_checkpoint
 from inpaint_models.training.loop import resume, train
 from inpaint_models.training.recipe import dump_recipe, load_recipe
-from inpaint_models.weights import PRETRAINED, read_weights
+from inpaint_models.weights import PRETRAINED, last_checkpoint, read_weights
 from PIL import Image
 from safetensors.torch import save
 
