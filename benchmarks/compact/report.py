@@ -185,8 +185,8 @@ def card(measured: Measured) -> str:
             "",
             "- `lomiri_*`: lomiri-wallpapers-16.04. CC0-1.0: seeding (Clemens Engelhardt). "
             "CC-BY-4.0: aitzgorri, friends, life, sunset (Aitzol Berasategi), Picture_0B, "
-            'Picture_1A (Trevor "Freespace"), umang (Abhishek Mudgal). CC-BY-SA-4.0: Dragonfly (Bolly), free, '
-            "greentock (Peter Nerlich).",
+            'Picture_1A (Trevor "Freespace"), umang (Abhishek Mudgal). CC-BY-SA-4.0: Dragonfly '
+            "(Bolly), free, greentock (Peter Nerlich).",
             "- `mate_*`: mate-backgrounds, GPL-2+ (authors in that package's copyright file).",
             "- `plasma_*`: plasma-workspace-wallpapers, GPL-2+, KDE Visual Design Group.",
             "",
