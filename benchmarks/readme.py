@@ -1,4 +1,4 @@
-"""The benchmark tables of README.md and of three pages of docs/, from stored results."""
+"""The tables of README.md and of pages of docs/, from stored results and from model cards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import bounds, docs, figures, gpu_docs, growth, results
+from . import bounds, docs, figures, gpu_docs, growth, model_docs, results
 from .figures import BIG_B, BIG_L, BOTH, FORWARD, Rows, ratio
 from .plan import CUDA
 from .results import Result
@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 GPU_PAGE = ROOT / "docs" / "gpu-results.md"
 NOTES = ROOT / "docs" / "performance.md"
+MODELS = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 COLUMNS = (
     "", "reference", "fused", "vs reference", "vs compiled reference", "vs one-channel masks",
@@ -46,6 +47,7 @@ def main(words: list[str]) -> int:
     grown = results.newest("growth")
     blocks = {
         GPU_PAGE: gpu_docs.block(results.load(gpu) if gpu else None, gpu.name if gpu else ""),
+        MODELS: model_docs.block(),
         NOTES: growth.block(results.load(grown) if grown else None, grown.name if grown else ""),
         README: block(result, path.name),
         PAGE: docs.block(result, path.name, results.newest("sweep")),
