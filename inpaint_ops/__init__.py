@@ -24,6 +24,7 @@ from .nn import (
     convert_sync_norms,
     norm_activation,
 )
+from .patch import PatchReport, PatchRow, patch_model
 from .upsampling import partial_conv2d_upsampled
 
 __version__ = _version("inpaint_ops")
@@ -36,6 +37,8 @@ __all__ = [
     "PartialConv2d",
     "PartialConv3d",
     "PartialConvBlock",
+    "PatchReport",
+    "PatchRow",
     "RegionNorm2d",
     "UpsampledPartialConv2d",
     "UpsampledPartialConvBlock",
@@ -46,6 +49,7 @@ __all__ = [
     "partial_conv2d",
     "partial_conv2d_upsampled",
     "partial_conv3d",
+    "patch_model",
     "region_norm",
     "update_mask",
     "use_backend",
