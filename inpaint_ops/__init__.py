@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from .backends.dispatch import available_backends, use_backend
 from .channel_mask import ChannelMask
+from .checkpoints import CheckpointReport, load_checkpoint
 from .functional import (
     partial_conv1d,
     partial_conv2d,
@@ -33,6 +34,7 @@ __all__ = [
     "RN_B",
     "RN_L",
     "ChannelMask",
+    "CheckpointReport",
     "PartialConv1d",
     "PartialConv2d",
     "PartialConv3d",
@@ -44,6 +46,7 @@ __all__ = [
     "UpsampledPartialConvBlock",
     "available_backends",
     "convert_sync_norms",
+    "load_checkpoint",
     "norm_activation",
     "partial_conv1d",
     "partial_conv2d",
