@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+from ..backends.dispatch import use_backend
 
 Call = tuple[tuple[Tensor, ...], dict[str, Any]]
 """Arguments of one call."""
@@ -51,7 +54,7 @@ def twin(module: nn.Module, constants: Collection[str], seed: int) -> nn.Module:
     def parameter(name: str, found: nn.Parameter) -> nn.Parameter:
         if name in constants:
             return nn.Parameter(_exact(found), requires_grad=False)
-        return nn.Parameter(noise(found.shape, zlib.crc32(f"{seed} {name}".encode())) * 0.1)
+        return nn.Parameter(noise(found.shape, zlib.crc32(f"{seed} {name}".encode())).mul_(0.1))
 
     return _copy(module, _exact, parameter, "")
 
@@ -90,7 +93,7 @@ def _exact(tensor: Tensor) -> Tensor:
 def noise(shape: Sequence[int], seed: int) -> Tensor:
     """float64 numbers in [-1, 1) that leave the global generator alone."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(tuple(shape), generator=generator, dtype=torch.float64) * 2 - 1
+    return torch.empty(tuple(shape), dtype=torch.float64).uniform_(-1, 1, generator=generator)
 
 
 def difference(
@@ -101,10 +104,10 @@ def difference(
 ) -> str | None:
     """What the converted module does otherwise in one of the calls; None: nothing."""
     for seed, (args, kwargs) in enumerate(calls):
-        theirs = twin(module, constants, seed)
-        ours = _copy(theirs, lambda tensor: tensor, lambda _, parameter: parameter, "")
-        convert(ours)
-        with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        with _undisturbed():
+            theirs = twin(module, constants, seed)
+            ours = _copy(theirs, lambda tensor: tensor, lambda _, parameter: parameter, "")
+            convert(ours)
             try:
                 expected = _results(theirs, args, kwargs)
             except Exception as error:
@@ -118,6 +121,19 @@ def difference(
             if text is not None:
                 return text
     return None
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Gradients and float64 on the CPU, whatever the caller has switched on."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.device("cpu"),
+        use_backend("auto"),
+    ):
+        yield
 
 
 def _results(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -144,8 +160,8 @@ def _unequal(name: str, expected: Any, found: Any) -> str | None:
         return f"{name} is missing"
     if found.shape != expected.shape:
         return f"{name} has shape {tuple(found.shape)} instead of {tuple(expected.shape)}"
-    size = float(expected.detach().abs().max())
-    error = float((found.detach() - expected.detach()).abs_().max())
+    a, b = expected.detach(), found.detach()
+    size, error = (float(torch.linalg.vector_norm(t, torch.inf)) for t in (a, a - b))
     if error <= TOLERANCE * max(size, 1e-3):
         return None
     return f"{name} differs by {error:.2g}, where values reach {size:.2g}"
