@@ -30,11 +30,12 @@ BEFORE, AFTER = "reference", "fused"
 
 SMALL = "naoto0804, five levels"
 NETWORKS = {
-    SMALL: (AUTOENCODER, "U-Net of naoto0804's PartialConv and batch norm"),
-    "naoto0804": ("pconv_unet", "U-Net of naoto0804's PartialConv and batch norm"),
-    "NVIDIA + RN": ("cgan_pc_rn", "U-Net of NVIDIA's PartialConv2d and Yu's RN_B, RN_L"),
+    SMALL: AUTOENCODER,
+    "naoto0804": "pconv_unet",
+    "NVIDIA + RN": "cgan_pc_rn",
 }
-"""By whose modules they are made of: the layers that they share with ours, and words."""
+"""U-Nets by whose modules they are made of (naoto0804's convolutions and batch norm; NVIDIA's and
+the norms of Yu et al.), and the networks of ours that have the same layers."""
 
 
 def patched_cases(plan: Plan) -> Iterator[Case]:
@@ -54,7 +55,7 @@ class _Workload:
         return Case(
             group="patched",
             name=self.name,
-            detail=f"{NETWORKS[self.name][1]}, 1x3x{size}x{size}",
+            detail=f"1x3x{size}x{size}",
             mode=self.mode,
             shape=(1, 3, size, size),
             candidates=[
@@ -69,7 +70,7 @@ class _Workload:
         """The network with the authors' modules; the same parameters every time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed)
-            net = UNet(NETWORKS[self.name][0], "reference")
+            net = UNet(NETWORKS[self.name], "reference")
             for layer in net.children():
                 conv = layer.conv
                 assert isinstance(conv, FullMaskConv2d)

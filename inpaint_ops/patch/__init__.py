@@ -9,7 +9,7 @@ from torch import nn
 
 from .families import Proposal, RefusalError, propose
 from .report import PatchReport, PatchRow
-from .twins import difference
+from .twins import difference, undisturbed
 
 __all__ = ["PatchReport", "PatchRow", "patch_model"]
 
@@ -54,7 +54,8 @@ def patch_model(net: nn.Module, *, dry_run: bool = False) -> PatchReport:
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net: expected a torch.nn.Module, got {type(net).__name__}")
-    found = _candidates(net)
+    with undisturbed():
+        found = _candidates(net)
     _keep_shared(net, found)
     absorbed = {
         id(m)
@@ -102,7 +103,7 @@ def _judged(module: nn.Module, name: str) -> _Found | None:
         if different is None:
             candidate.convert, candidate.reason = convert, proposal.note
             return candidate
-        candidate.reason = candidate.reason or f"it computes something else: {different}"
+        candidate.reason = candidate.reason or different
     return candidate
 
 

@@ -7,6 +7,7 @@ still derives from the published one, because networks ask ``isinstance`` which 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -126,7 +127,8 @@ class SumConv2d(PartialConv2d):
             True, self.eps, False,
         )  # fmt: skip
         # ratio = cells / S * soft with soft = clamp(S, 0, 1).
-        soft, cells = raw.new_mask, self.weight[0].numel()
+        # (Not from the weight: reading a parametrized one again computes it again.)
+        soft, cells = raw.new_mask, self.in_channels * math.prod(self.kernel_size)
         new_mask = (soft > 0).to(soft.dtype)
         ratio = torch.where(soft > 0, raw.ratio / (cells * soft), 0.0)
         bias = None

@@ -102,29 +102,28 @@ def difference(
     calls: Sequence[Call],
     constants: Collection[str],
 ) -> str | None:
-    """What the converted module does otherwise in one of the calls; None: nothing."""
+    """Why the converted module cannot stand in for it; None: it can. Within `undisturbed`."""
     for seed, (args, kwargs) in enumerate(calls):
-        with _undisturbed():
-            theirs = twin(module, constants, seed)
-            ours = _copy(theirs, lambda tensor: tensor, lambda _, parameter: parameter, "")
-            convert(ours)
-            try:
-                expected = _results(theirs, args, kwargs)
-            except Exception as error:
-                return f"it could not be called for a comparison: {_one_line(error)}"
-            try:
-                found = _results(ours, args, kwargs)
-            except Exception as error:
-                return f"the replacement does not take its call: {_one_line(error)}"
+        theirs = twin(module, constants, seed)
+        ours = _copy(theirs, lambda tensor: tensor, lambda _, parameter: parameter, "")
+        convert(ours)
+        try:
+            expected = _results(theirs, args, kwargs)
+        except Exception as error:
+            return f"it could not be called for a comparison: {_one_line(error)}"
+        try:
+            found = _results(ours, args, kwargs)
+        except Exception as error:
+            return f"the replacement does not take its call: {_one_line(error)}"
         for name, value in expected.items():
             text = _unequal(name, value, found.get(name))
             if text is not None:
-                return text
+                return f"it computes something else: {text}"
     return None
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Gradients and float64 on the CPU, whatever the caller has switched on."""
     with (
         torch.inference_mode(False),
