@@ -52,6 +52,8 @@ def _show_gpu(result: Result, console: Console) -> None:
 
 
 def _show_operators(rows: Rows, console: Console) -> None:
+    if rows.cases("patched"):
+        console.print(tables.patched(rows))
     if rows.cases("holes"):
         console.print(tables.holes(rows))
     if rows.cases("norm"):

@@ -142,6 +142,24 @@ def holes(rows: Rows) -> Table:
     return table
 
 
+def patched(rows: Rows) -> Table:
+    """A line for each network of public code: as it was, and patched."""
+    table = empty_table(
+        "Networks of public code, patched (ms)", *("", "before", "after", "faster", "")
+    )
+    for row in rows.rows:
+        if row.group != "patched" or row.provider != "fused":
+            continue
+        before = rows.row("patched", row.case, row.mode, "reference")
+        found = [row] if before is None else [before, row]
+        table.add_row(
+            f"{row.case}, {row.mode} [dim]{row.detail}[/dim]",
+            _ms(found[0].median if before else None), _ms(row.median),
+            _faster(ratio(before.median if before else None, row.median)), _mark(*found),
+        )  # fmt: skip
+    return table
+
+
 def sweeps(rows: Rows, group: str = "sweep") -> Table:
     """A line for each point and provider."""
     table = empty_table(

@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from .backends.dispatch import available_backends, use_backend
 from .channel_mask import ChannelMask
+from .checkpoints import CheckpointReport, load_checkpoint
 from .functional import (
     partial_conv1d,
     partial_conv2d,
@@ -24,6 +25,7 @@ from .nn import (
     convert_sync_norms,
     norm_activation,
 )
+from .patch import PatchReport, PatchRow, patch_model
 from .upsampling import partial_conv2d_upsampled
 
 __version__ = _version("inpaint_ops")
@@ -32,20 +34,25 @@ __all__ = [
     "RN_B",
     "RN_L",
     "ChannelMask",
+    "CheckpointReport",
     "PartialConv1d",
     "PartialConv2d",
     "PartialConv3d",
     "PartialConvBlock",
+    "PatchReport",
+    "PatchRow",
     "RegionNorm2d",
     "UpsampledPartialConv2d",
     "UpsampledPartialConvBlock",
     "available_backends",
     "convert_sync_norms",
+    "load_checkpoint",
     "norm_activation",
     "partial_conv1d",
     "partial_conv2d",
     "partial_conv2d_upsampled",
     "partial_conv3d",
+    "patch_model",
     "region_norm",
     "update_mask",
     "use_backend",

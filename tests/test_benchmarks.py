@@ -203,6 +203,7 @@ def test_how_a_child_ended_is_said(code: int, words: str) -> None:
         f"norm/RN_B enc2/{BOTH}",
         f"norm/RN_L dec2/{BOTH}",
         f"layer/enc6/{BOTH}",
+        "patched/naoto0804, five levels/forward",
         f"sweep/conv holes 100%/{BOTH}",
         f"sweep/RN_B holes 0%/{BOTH}",
     ],

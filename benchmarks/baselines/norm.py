@@ -17,7 +17,7 @@ class RegionCore(nn.Module):
     def __init__(self, channels: int) -> None:
         """Neither affine parameters nor running statistics."""
         super().__init__()
-        self.bn = nn.BatchNorm2d(channels, affine=False, track_running_stats=False)
+        self.bn_norm = nn.BatchNorm2d(channels, affine=False, track_running_stats=False)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Return ``x`` normalized within label 1 and within label 0."""
@@ -31,7 +31,7 @@ class RegionCore(nn.Module):
         mean = values.sum(dim=(0, 2, 3)) / area
         filled = values + (1 - inside) * mean.view(1, -1, 1, 1)
         dilution = torch.sqrt(area / (batch * height * width)).view(1, -1, 1, 1)
-        normalized: Tensor = self.bn(filled)
+        normalized: Tensor = self.bn_norm(filled)
         return normalized * dilution
 
 

@@ -1,4 +1,5 @@
-"""The workloads: layers, norms, whole networks of the paper's U-Net, holes, volumes, sweeps."""
+"""The workloads: layers, norms, whole networks of the paper's U-Net, networks of public code before
+and after they are patched, holes, volumes, sweeps."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from .holes import hole_cases
 from .layer import layer_cases
 from .network import network_cases
 from .norm import norm_cases
+from .patched import patched_cases
 from .sweep import sweep_cases
 from .variants import expand
 from .volume import volume_cases
@@ -37,7 +39,8 @@ def all_cases(plan: Plan) -> Iterator[Case]:
     has freed pieces at hand that are as large, and a copy without page faults is another bound.
     """
     makers = (
-        norm_cases, network_cases, hole_cases, layer_cases, volume_cases, sweep_cases, growth_cases,
+        norm_cases, network_cases, patched_cases, hole_cases, layer_cases, volume_cases,
+        sweep_cases, growth_cases,
     )  # fmt: skip
     for dtype in plan.dtypes:
         there = dataclasses.replace(plan, dtype=dtype)

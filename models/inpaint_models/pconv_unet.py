@@ -23,7 +23,7 @@ levels it is Liu et al.'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
@@ -33,6 +33,7 @@ from .blocks import PartialConvUnit, PartialConvUpUnit
 from .checks import check_at_least, check_choice
 from .initialization import init_kaiming
 from .partial_unet import PartialUNet
+from .published_names import NAOTO_UNET, renamed
 from .registry import ModelCard, register_model
 from .smooth_filling import smooth_filling
 
@@ -183,6 +184,10 @@ class PConvUNet(PartialConvUNet):
     def start(self, image: Tensor, mask: Tensor) -> Tensor | None:
         """The smooth filling that a residual network adds to."""
         return smooth_filling(image, mask, self.levels) if self.residual else None
+
+    def published_names(self, names: Iterable[str]) -> dict[str, str] | None:
+        """Our names of naoto0804's parameters, for `inpaint_ops.load_checkpoint`."""
+        return renamed(names, NAOTO_UNET, sign="enc_1.")
 
     def freeze_encoder_norm(self, frozen: bool = True) -> PConvUNet:
         """Freeze the encoder's batch norm: running statistics, weights and biases stay.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from inpaint_ops import RN_B, RN_L, norm_activation
 from .checks import check_at_least, check_image, prepare_mask
 from .composite import known_part
 from .padding import pad_to_multiple
+from .published_names import YU_GENERATOR, renamed
 from .registry import ModelCard, register_model
 
 
@@ -127,6 +130,10 @@ class RNNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(c1, in_channels, 7, padding=3, padding_mode="reflect"),
         )
+
+    def published_names(self, names: Iterable[str]) -> dict[str, str] | None:
+        """Our names of the parameters in the authors' code, for `inpaint_ops.load_checkpoint`."""
+        return renamed(names, YU_GENERATOR, sign="encoder_conv1.")
 
     def extra_repr(self) -> str:
         """The options that the layers do not show, for `repr`."""
