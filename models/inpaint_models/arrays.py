@@ -12,14 +12,11 @@ from torch import Tensor, nn
 
 from .canvas import Canvas, Values
 from .checks import check_mask_values
-from .levels import fill_canvas
+from .levels import Limits, fill_canvas
 from .windows import reach_of
 
 Mask = Any
 """What `fill` takes as a mask: a tensor, an array, a picture of Pillow or an xarray.DataArray."""
-
-WINDOW = 1536
-"""Side of the largest window by default, in pixels."""
 
 _WHITE = {"uint8": 255, "uint16": 65535}
 _TENSOR_AXES = {2: "HW", 3: "CHW", 4: "NCHW"}
@@ -32,11 +29,10 @@ class Settings:
     """Arguments of `fill`, with the network itself."""
 
     net: nn.Module
+    limits: Limits
     axes: str | None = None
     value_range: tuple[float, float] | str | None = None
     wrap: bool = False
-    window: int = WINDOW
-    shrink: bool = False
 
 
 def fill_tensor(image: Tensor, mask: Mask, settings: Settings) -> Tensor:
@@ -102,8 +98,10 @@ def read_mask(mask: Mask, pictures: int, height: int, width: int) -> NDArray[np.
             f"image {found}, got {mask.shape}"
         )
     check_mask_values(torch.from_numpy(_native(np.ascontiguousarray(plane))))
-    known = np.equal(plane, 1) if plane.dtype.kind == "f" else np.not_equal(plane, 0)
-    return np.broadcast_to(known.reshape(-1, height, width), (pictures, height, width))
+    if plane.dtype.kind == "f":
+        plane = plane == 1
+    known: NDArray[np.bool_] = plane.astype(bool).reshape(-1, height, width)
+    return np.broadcast_to(known, (pictures, height, width))
 
 
 def _native(values: Values) -> Values:
@@ -161,13 +159,13 @@ def _fill_picture(
     low, high = _black_and_white(values, known, nan_marks, name, settings.value_range)
     if not settings.wrap:
         canvas = Canvas(values, known, low, high, nan_marks)
-        fill_canvas(settings.net, canvas, settings.window, settings.shrink)
+        fill_canvas(settings.net, canvas, settings.limits)
         return
     width = known.shape[1]
     before, after = _around(settings.net, width)
     columns = np.arange(-before, width + after) % width
     canvas = Canvas(values[:, :, columns], known[:, columns], low, high, nan_marks)
-    fill_canvas(settings.net, canvas, settings.window, settings.shrink)
+    fill_canvas(settings.net, canvas, settings.limits)
     values[...] = canvas.values[:, :, before : before + width]
 
 
