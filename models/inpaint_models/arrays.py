@@ -97,16 +97,12 @@ def read_mask(mask: Mask, pictures: int, height: int, width: int) -> NDArray[np.
             f"mask must have shape {(*several, height, width)} or {(height, width)} to go with an "
             f"image {found}, got {mask.shape}"
         )
-    check_mask_values(torch.from_numpy(_native(np.ascontiguousarray(plane))))
-    if plane.dtype.kind == "f":
-        plane = plane == 1
-    known: NDArray[np.bool_] = plane.astype(bool).reshape(-1, height, width)
-    return np.broadcast_to(known, (pictures, height, width))
-
-
-def _native(values: Values) -> Values:
-    """The same numbers in this machine's byte order, which torch asks for."""
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
+    # In this machine's byte order, and of a dtype that torch can count.
+    wide = plane.dtype.kind in "ui" and plane.dtype.itemsize > 1
+    native = np.int64 if wide else plane.dtype.newbyteorder("=")
+    check_mask_values(torch.tensor(plane.astype(native, copy=False)))
+    known = plane == 1 if plane.dtype.kind == "f" else plane != 0
+    return np.broadcast_to(known.reshape(-1, height, width), (pictures, height, width))
 
 
 def _fill(image: Values, axes: str, mask: Mask, settings: Settings) -> Values:
@@ -138,7 +134,7 @@ def _fill(image: Values, axes: str, mask: Mask, settings: Settings) -> Values:
     if mask is not None:
         known = read_mask(mask, len(planes), *planes.shape[2:])
     elif image.dtype.kind == "f":
-        known = ~np.isnan(planes).any(1)
+        known = ~np.asarray(np.isnan(planes).any(1))
     else:
         raise ValueError(
             f"mask must be given with an image of dtype {image.dtype}, which cannot hold NaN"
