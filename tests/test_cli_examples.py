@@ -6,12 +6,14 @@ import argparse
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from inpaint_cli import evaluate, make_parser, masks, models, parse, train
+import xarray
+from inpaint_cli import evaluate, fill, main, make_parser, masks, models, parse, train
 from inpaint_cli.words import split_words
-from inpaint_models import list_models
+from inpaint_models import create_model, list_models, weights
 from inpaint_models.training.recipe import (
     FOLDER,
     Recipe,
@@ -23,6 +25,7 @@ from inpaint_models.training.recipe import (
 from inpaint_models.training.supply import make_masks
 from inpaint_models.training.systems import list_systems, system_options
 from PIL import Image
+from safetensors.torch import save_file
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -38,7 +41,11 @@ def _help_texts() -> str:
 
 
 def _texts() -> dict[str, str]:
-    pages = [path for name in ("training*", "reproduction") for path in DOCS.glob(f"{name}.md")]
+    pages = [
+        path
+        for name in ("filling", "training*", "reproduction")
+        for path in DOCS.glob(f"{name}.md")
+    ]
     documents = [ROOT / "README.md", *pages, *FOLDER.glob("*.yaml")]
     found = {path.name: path.read_text("utf-8") for path in documents}
     return found | {"help": _help_texts()}
@@ -71,14 +78,50 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             pixels[: 10 + i] = 255
             Image.fromarray(pixels).save(f"{folder}/{i}.png")
     Path("mine.yaml").write_text(dump_recipe(load_recipe("pconv_unet")))
+    _files_to_fill()
+    monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
+
+
+def _files_to_fill() -> None:
+    """Pictures, grids, a run, and a network in the place of the package's."""
+    colours = np.random.default_rng(0).integers(0, 200, (32, 32, 3), dtype=np.uint8)
+    shown, hole = Image.fromarray(colours), Image.open("masks/0.png")
+    Path("photos").mkdir()
+    for name in ("photo.jpg", *(f"photos/{i}.png" for i in range(8))):
+        shown.save(name)
+    hole.save("mask.png")
+    for name in ("marked.png", "marked.jpg"):
+        marked = shown.copy()
+        marked.paste((255, 0, 255), (0, 0, 16, 16))
+        marked.save(name, subsampling=0)
+    shown.putalpha(hole.point(lambda value: 255 - value))
+    shown.save("cutout.png")
+    field = np.random.default_rng(0).normal(280, 10, (2, 16, 32))
+    field[:, 3:6, 10:14] = np.nan
+    np.save("field.npy", field)
+    xarray.Dataset({"tas": (("time", "lat", "lon"), field)}).to_netcdf("field.nc")
+    checkpoint = Path("runs/pconv_unet/checkpoints/step-00000001")
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.pt").touch()
+    (checkpoint.parent / "last").write_text(checkpoint.name)
+    tensors = create_model("pconv_unet", width=2, levels=3).state_dict()
+    metadata = {"model": "pconv_unet", "options": '{"width": 2, "levels": 3}'}
+    for path in (Path("compact.safetensors"), checkpoint / "generator.safetensors"):
+        save_file(tensors, path, metadata)
 
 
 def test_the_examples_are_found() -> None:
     assert len(SHOWN) > 20
     assert {name for name, _ in SHOWN} >= {
-        "README.md", "training.md", "reproduction.md", "help", "isnet.yaml",
+        "README.md", "filling.md", "training.md", "reproduction.md", "help", "isnet.yaml",
     }  # fmt: skip
-    assert {line.split()[0] for _, line in SHOWN} >= {"train", "evaluate", "models", "masks"}
+    assert {line.split()[0] for _, line in SHOWN} >= {
+        "train",
+        "evaluate",
+        "fill",
+        "models",
+        "masks",
+    }
 
 
 @pytest.mark.parametrize(("name", "line"), SHOWN, ids=lambda value: value)
@@ -87,6 +130,11 @@ def test_an_example_is_a_command_and_its_keys_fit_the_recipe(name: str, line: st
     options = parse(words)
     if options.run_command is models.run:
         assert options.name in (None, "NAME", *list_models())
+        return
+    if options.run_command is fill.run:
+        assert main(words) == 0
+        out = options.output
+        assert any(out.iterdir()) if out.is_dir() else out.stat().st_size > 0
         return
     what, values = split_words(options)
     if options.run_command is masks.run:
@@ -125,3 +173,16 @@ def test_the_keys_that_recipes_name_in_comments_exist(name: str) -> None:
     kinds = [key for key in overrides if key.startswith("masks.")]
     _check(load_recipe(name, kinds))
     _check(load_recipe(name, [key for key in overrides if key not in kinds]))
+
+
+def test_the_python_of_the_page_on_filling_runs() -> None:
+    page = DOCS / "filling.md"
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        exec(compile(block, str(page), "exec"), names)
+    known = names["mask"]
+    photo, filled = np.asarray(names["photo"]), np.asarray(names["filled"])
+    for after in (filled, names["pixels"]):
+        assert np.array_equal(after[known], photo[known])
+        assert not np.array_equal(after, photo)
+    assert np.isfinite(names["filled_field"]).all()

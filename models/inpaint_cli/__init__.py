@@ -11,10 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import evaluate, masks, models, train
+from . import evaluate, fill, masks, models, train
 
 _EPILOG = """\
 first steps:
+  inpaint fill photo.jpg mask.png -o filled.jpg    white in the mask is the hole
   inpaint models                                   what there is to train
   inpaint masks rectangles --output masks.png      what holes look like
   inpaint train pconv_unet --data photos/ options.vgg=vgg16-397923af.pth
@@ -35,12 +36,12 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = _Parser(
         prog="inpaint",
-        description="Train and measure the inpainting networks of the papers.",
+        description="Fill holes in pictures; train and measure the papers' inpainting networks.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (train, evaluate, models, masks):
+    for module in (fill, train, evaluate, models, masks):
         module.add_to(commands)
     return parser
 

@@ -12,14 +12,11 @@ from torch import Tensor, nn
 
 from .canvas import Canvas, Values
 from .checks import check_mask_values
-from .levels import fill_canvas
+from .levels import Limits, fill_canvas
 from .windows import reach_of
 
 Mask = Any
 """What `fill` takes as a mask: a tensor, an array, a picture of Pillow or an xarray.DataArray."""
-
-WINDOW = 1536
-"""Side of the largest window by default, in pixels."""
 
 _WHITE = {"uint8": 255, "uint16": 65535}
 _TENSOR_AXES = {2: "HW", 3: "CHW", 4: "NCHW"}
@@ -32,11 +29,10 @@ class Settings:
     """Arguments of `fill`, with the network itself."""
 
     net: nn.Module
+    limits: Limits
     axes: str | None = None
     value_range: tuple[float, float] | str | None = None
     wrap: bool = False
-    window: int = WINDOW
-    shrink: bool = False
 
 
 def fill_tensor(image: Tensor, mask: Mask, settings: Settings) -> Tensor:
@@ -101,14 +97,12 @@ def read_mask(mask: Mask, pictures: int, height: int, width: int) -> NDArray[np.
             f"mask must have shape {(*several, height, width)} or {(height, width)} to go with an "
             f"image {found}, got {mask.shape}"
         )
-    check_mask_values(torch.from_numpy(_native(np.ascontiguousarray(plane))))
-    known = np.equal(plane, 1) if plane.dtype.kind == "f" else np.not_equal(plane, 0)
+    # In this machine's byte order, and of a dtype that torch can count.
+    wide = plane.dtype.kind in "ui" and plane.dtype.itemsize > 1
+    native = np.int64 if wide else plane.dtype.newbyteorder("=")
+    check_mask_values(torch.tensor(plane.astype(native, copy=False)))
+    known = plane == 1 if plane.dtype.kind == "f" else plane != 0
     return np.broadcast_to(known.reshape(-1, height, width), (pictures, height, width))
-
-
-def _native(values: Values) -> Values:
-    """The same numbers in this machine's byte order, which torch asks for."""
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _fill(image: Values, axes: str, mask: Mask, settings: Settings) -> Values:
@@ -140,7 +134,7 @@ def _fill(image: Values, axes: str, mask: Mask, settings: Settings) -> Values:
     if mask is not None:
         known = read_mask(mask, len(planes), *planes.shape[2:])
     elif image.dtype.kind == "f":
-        known = ~np.isnan(planes).any(1)
+        known = ~np.asarray(np.isnan(planes).any(1))
     else:
         raise ValueError(
             f"mask must be given with an image of dtype {image.dtype}, which cannot hold NaN"
@@ -161,13 +155,13 @@ def _fill_picture(
     low, high = _black_and_white(values, known, nan_marks, name, settings.value_range)
     if not settings.wrap:
         canvas = Canvas(values, known, low, high, nan_marks)
-        fill_canvas(settings.net, canvas, settings.window, settings.shrink)
+        fill_canvas(settings.net, canvas, settings.limits)
         return
     width = known.shape[1]
     before, after = _around(settings.net, width)
     columns = np.arange(-before, width + after) % width
     canvas = Canvas(values[:, :, columns], known[:, columns], low, high, nan_marks)
-    fill_canvas(settings.net, canvas, settings.window, settings.shrink)
+    fill_canvas(settings.net, canvas, settings.limits)
     values[...] = canvas.values[:, :, before : before + width]
 
 

@@ -57,8 +57,10 @@ class Canvas:
         known = self.known[rows, columns]
         span = self.high - self.low
         values = (self.values[:, rows, columns] - self.low) / np.where(span == 0, 1, span)
-        image, mask = torch.from_numpy(np.where(known, values, 0)), torch.tensor(known)
-        return image[None].to(dtype), mask[None, None].to(dtype)
+        # In one order of axes whatever the values are in: convolutions round by it.
+        image = np.ascontiguousarray(np.where(known, values, 0))
+        mask = torch.tensor(known)
+        return torch.from_numpy(image)[None].to(dtype), mask[None, None].to(dtype)
 
     def write(self, box: Box, prediction: Tensor) -> None:
         """Put a prediction, (1, C, h, w), where the picture is not known.

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from torch import Tensor, nn
 
-from .arrays import WINDOW, Mask, Settings, fill_array, fill_tensor
+from .arrays import Mask, Settings, fill_array, fill_tensor
 from .canvas import Values
 from .checks import check_at_least
+from .levels import Limits
 from .weights import list_pretrained, load_pretrained
 
 if TYPE_CHECKING:
@@ -33,15 +34,17 @@ def fill(
     axes: str | None = None,
     value_range: tuple[float, float] | str | None = None,
     wrap: bool = False,
-    window: int = WINDOW,
+    window: int = Limits.window,
+    depth: int = Limits.depth,
     shrink: bool = False,
 ) -> Image:
     """Fill the holes of a picture; what is known comes back bit by bit.
 
     A network that works in windows (a U-Net of partial convolutions with batch norm, as "compact"
     is) gives what it would give on the whole picture, up to rounding, in memory that depends on
-    `window` alone. Holes that are deeper than it can see are filled in a smaller copy first. Other
-    networks see the picture whole, and pictures of more than `window` squared pixels are refused.
+    `window` alone. Deep inside holes it is helped by a smaller copy of the picture, see `depth`.
+    Other networks see the picture whole, and pictures of more than `window` squared pixels are
+    refused.
 
     Args:
         image: One of
@@ -68,6 +71,10 @@ def fill(
             each channel of each picture.
         wrap: the right edge continues at the left one, as longitudes do.
         window: side, in pixels, of the largest part that a network sees at once.
+        depth: so far from what is known, in pixels, at least 8, a U-Net of partial convolutions has
+            no share in the prediction; up to three eighths of it, it predicts alone. In between and
+            beyond, a copy of half the size is filled first, in the same way, and enlarged. Take as
+            much as the network was trained for: more is sharper, or wrong.
         shrink: if a network has to see the picture whole and it is too large, let it see a smaller
             copy and enlarge what it predicts, instead of an error.
 
@@ -82,7 +89,9 @@ def fill(
         UsageError: there is no such model.
     """
     check_at_least("window", window, 1)
-    settings = Settings(_network(model), axes, value_range, wrap, window, shrink)
+    check_at_least("depth", depth, 8)
+    limits = Limits(window, depth, shrink)
+    settings = Settings(_network(model), limits, axes, value_range, wrap)
     given: Any = image  # which branch takes which type is more than a type checker sees
     kind = type(given).__module__.partition(".")[0]
     filled: Any

@@ -1,12 +1,15 @@
 """Filling a canvas: in windows where the network allows it, from coarse to fine where holes are
 deep.
 
-A pixel far inside a hole is out of the network's sight: a U-Net of partial convolutions predicts 0
-there. So a picture with such a hole is halved and filled first, in the same way; its prediction,
-enlarged, is mixed in the deeper the more, and takes over before the network loses sight.
+The deeper inside a hole, the worse a prediction: a network knows holes such as it was trained on,
+and a U-Net of partial convolutions predicts 0 where it sees nothing that is known. So a picture
+with a deep hole is halved and filled first, in the same way; its prediction, enlarged, is mixed in
+the deeper the more, and takes over in the end.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,28 +21,42 @@ from .canvas import Canvas, enlarged
 from .composite import composite
 from .hole_boxes import Box
 from .hole_decoding import fill_holes
-from .windows import Reach, plan_windows, reach_of, runs_in_windows
+from .windows import plan_windows, reach_of, runs_in_windows
 
-_DEPTHS = 8
-"""In so many steps depth is measured, up to where the network's sight is sure to end. The network
-alone predicts the first _FINE of them; the last one is the coarser picture's alone."""
-_FINE = 3
+_STEPS = 8
+"""In so many steps depth is measured. The network alone predicts the first _ALONE of them; in the
+last one it has no share."""
+_ALONE = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a network is given.
+
+    Attributes:
+        window: side, in pixels, of the largest part that it sees at once.
+        depth: so far from what is known, in pixels, it has no share in a prediction any more.
+        shrink: whether a network that has to see a picture whole may see a smaller copy, if the
+            picture has more pixels than a window.
+    """
+
+    window: int = 1536
+    depth: int = 32
+    shrink: bool = False
 
 
 @torch.no_grad()
-def fill_canvas(net: nn.Module, canvas: Canvas, side: int, shrink: bool) -> None:
+def fill_canvas(net: nn.Module, canvas: Canvas, limits: Limits) -> None:
     """Write a prediction wherever the canvas is not known.
 
     Args:
         net: in evaluation mode.
         canvas: some of it is known.
-        side: of the largest window, in pixels.
-        shrink: let a network that has to see the picture whole see a smaller copy, if the picture
-            has more pixels than a window.
+        limits: of what it is given.
 
     Raises:
-        ValueError: the picture is too large for a network that has to see it whole, and `shrink`
-            is False; or `side` is too small.
+        ValueError: the picture is too large for a network that has to see it whole, or windows are
+            too small for one that does not.
     """
     hole = ~canvas.known
     if not hole.any():
@@ -48,21 +65,21 @@ def fill_canvas(net: nn.Module, canvas: Canvas, side: int, shrink: bool) -> None
     height, width = canvas.size
     windows: list[tuple[Box, Box]] = []
     if reach is not None and runs_in_windows(net):
-        windows = plan_windows(hole, reach, side)
-    elif height * width <= side**2:
+        windows = plan_windows(hole, reach, limits.window)
+    elif height * width <= limits.window**2:
         windows = [(canvas.whole, canvas.whole)]
-    elif not shrink:
+    elif not limits.shrink:
         raise ValueError(
             f"{type(net).__name__} has to see a picture whole, and {height} x {width} pixels are "
-            f"more than window={side} squared: give a larger window (memory grows with it), "
-            f"shrink=True, which predicts from a smaller copy, or a network that works in windows, "
-            f"such as pconv_unet"
+            f"more than window={limits.window} squared: give a larger window (memory grows with "
+            f"it), shrink=True, which predicts from a smaller copy, or a network that works in "
+            f"windows, such as pconv_unet"
         )
-    depth = None if reach is None else _Depth(canvas.known, reach)
+    depth = None if reach is None else _Depth(canvas.known, min(limits.depth, reach.sure))
     coarse = None
     if not windows or (depth is not None and depth.fades):
         coarse = canvas.halved()
-        fill_canvas(net, coarse, side, shrink)
+        fill_canvas(net, coarse, limits)
     for box, window in windows or [(box, box) for box in _bands(canvas)]:
         _fill_box(net, canvas, box, window if windows else None, coarse, depth)
 
@@ -110,18 +127,18 @@ def _bands(canvas: Canvas) -> list[Box]:
 class _Depth:
     """How deep inside a hole pixels lie, and what share the network has in their prediction."""
 
-    def __init__(self, known: NDArray[np.bool_], reach: Reach) -> None:
+    def __init__(self, known: NDArray[np.bool_], depth: int) -> None:
         # Squares of this side, without a known pixel, are counted from the nearest with one.
-        self.side = max(1, reach.sure // _DEPTHS)
+        self.side = max(1, depth // _STEPS)
         rows, columns = (-size % self.side for size in known.shape)
         padded = np.pad(known, ((0, rows), (0, columns)))
         squares = padded.reshape(padded.shape[0] // self.side, self.side, -1, self.side)
         reached = torch.from_numpy(squares.any((1, 3))).float()[None]
-        depth = torch.zeros_like(reached)
-        for _ in range(_DEPTHS - 1):
-            depth += 1 - reached
+        steps = torch.zeros_like(reached)
+        for _ in range(_STEPS - 1):
+            steps += 1 - reached
             reached = F.max_pool2d(reached, 3, stride=1, padding=1)
-        self.shares = ((_DEPTHS - 1 - depth) / (_DEPTHS - 1 - _FINE)).clamp(max=1)
+        self.shares = ((_STEPS - 1 - steps) / (_STEPS - 1 - _ALONE)).clamp(max=1)
 
     @property
     def fades(self) -> bool:

@@ -9,17 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..checks import check_at_least
-
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is tried. Pillow knows more, some of which start other programs (EPS)."""
-
-EXTENSIONS = frozenset(
-    (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)  # fmt: skip
-
-MAX_PIXELS = 89_478_485
-"""The largest picture that is decoded by default, in pixels: Pillow's own figure, a third of a
-gigabyte in memory."""
+from ..pictures import FORMATS, MAX_PIXELS
 
 
 class BrokenPictureError(Exception):

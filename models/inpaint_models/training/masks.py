@@ -20,7 +20,8 @@ from PIL import Image, ImageDraw
 
 from ..checks import check_at_least, check_choice
 from ..errors import DataError
-from .decoding import MAX_PIXELS, BrokenPictureError, check_max_pixels, decode
+from ..pictures import MAX_PIXELS
+from .decoding import BrokenPictureError, check_max_pixels, decode
 from .randomness import FIXED_MASK, check_seed, random_at
 from .sources import NO_PICTURE, list_pictures
 

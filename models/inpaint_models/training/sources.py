@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from ..checks import check_at_least
-from .decoding import EXTENSIONS, MAX_PIXELS, check_max_pixels, decode
+from ..pictures import EXTENSIONS, MAX_PIXELS
+from .decoding import check_max_pixels, decode
 from .randomness import ORDER, check_seed, random_at
 
 log = logging.getLogger(__name__)

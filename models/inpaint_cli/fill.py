@@ -1,0 +1,308 @@
+"""`inpaint fill`: a picture, a folder of pictures, or a grid of numbers, without its holes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+    from torch import nn
+
+_DESCRIPTION = """\
+Fill the holes of a picture and write the result to OUT; no input is ever written to.
+
+  inpaint fill photo.jpg mask.png -o filled.jpg    white in the mask is the hole
+  inpaint fill cutout.png -o filled.png            the hole is what is not fully opaque
+  inpaint fill marked.png -o filled.png --hole-colour '#ff00ff'
+  inpaint fill photos/ masks/ -o filled/           masks/NAME.* for photos/NAME.*
+  inpaint fill field.nc -o filled.nc --variable tas --wrap
+  inpaint fill field.npy -o filled.npy --axes NHW  NaN is the hole
+
+MASK is a black and white picture of the same size. White is the hole; with --polarity white=valid,
+white is what is known. In a folder, pictures that cannot be filled are named and left out, and the
+exit code is 1.
+"""
+
+_GRIDS = (".nc", ".nc4", ".npy")
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = commands.add_parser(
+        "fill",
+        help="fill the holes of pictures",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("picture", metavar="PICTURE", type=Path, help="a file or a folder")
+    parser.add_argument(
+        "mask", metavar="MASK", type=Path, nargs="?", help="a file or a folder (default: alpha)"
+    )
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True)
+    parser.add_argument("--force", action="store_true", help="replace results that are there")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        default="compact",
+        help="a network of this package, a run, a checkpoint or a .safetensors (default: compact)",
+    )
+    parser.add_argument(
+        "--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="(default: auto)"
+    )
+    masks = parser.add_argument_group("what is missing")
+    masks.add_argument(
+        "--polarity",
+        choices=("white=hole", "white=valid"),
+        default="white=hole",
+        help="what white means in MASK (default: white=hole)",
+    )
+    masks.add_argument("--hole-colour", metavar="COLOUR", help="'#ff00ff' or a name; no MASK then")
+    masks.add_argument(
+        "--tolerance",
+        metavar="N",
+        type=int,
+        default=0,
+        help="by so much red, green and blue may each differ from COLOUR; a JPEG needs about 30 "
+        "(default: 0)",
+    )
+    sizes = parser.add_argument_group("large pictures")
+    sizes.add_argument(
+        "--window", metavar="PIXELS", type=int, help="side of what the network sees at once"
+    )
+    sizes.add_argument(
+        "--depth", metavar="PIXELS", type=int, help="where a smaller copy takes over in deep holes"
+    )
+    sizes.add_argument(
+        "--shrink",
+        action="store_true",
+        help="let a network that must see pictures whole see smaller copies of large ones",
+    )
+    sizes.add_argument(
+        "--max-pixels", metavar="N", type=int, help="refuse larger pictures (default: 89478485)"
+    )
+    grids = parser.add_argument_group("grids")
+    grids.add_argument("--variable", metavar="NAME", help="of a NetCDF file")
+    grids.add_argument(
+        "--axes", help="one letter for each axis of a .npy: H, W, C (channels), N (times)"
+    )
+    parser.add_argument(
+        "--wrap", action="store_true", help="the right edge continues at the left one: longitudes"
+    )
+    parser.set_defaults(run_command=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fill, and say what was done."""
+    from inpaint_models import load_pretrained
+    from inpaint_models.devices import choose_accelerator
+    from inpaint_models.errors import UsageError
+
+    if not options.picture.exists():
+        raise UsageError(f"{options.picture}: no such file or folder")
+    if options.mask is not None and not options.mask.exists():
+        raise UsageError(f"{options.mask}: no such file or folder")
+    if options.mask is not None and options.hole_colour is not None:
+        raise UsageError("give either MASK or --hole-colour")
+    jobs = _folder_jobs(options) if options.picture.is_dir() else [_single_job(options)]
+    device = "cuda" if choose_accelerator(options.accelerator) == "gpu" else "cpu"
+    net = load_pretrained(options.model).to(device)
+    if not options.picture.is_dir():
+        print(_fill_file(options, net, *jobs[0]))
+        return
+    _fill_all(options, net, jobs)
+
+
+def _single_job(options: argparse.Namespace) -> tuple[Path, Path]:
+    from inpaint_models.errors import UsageError
+
+    if options.mask is not None and options.mask.is_dir():
+        raise UsageError(f"{options.mask} is a folder, but {options.picture} is a file")
+    out = options.output
+    return options.picture, out / options.picture.name if out.is_dir() else out
+
+
+def _folder_jobs(options: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """Pictures below the folder, and where each goes; not those of OUT or of MASK inside it."""
+    from inpaint_models.errors import UsageError
+    from inpaint_models.pictures import EXTENSIONS
+
+    folder, out = options.picture, options.output
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file, but {folder} is a folder")
+    if out.resolve() == folder.resolve():
+        raise UsageError(f"{out} is the folder of the pictures: give another OUT")
+    inner = [x.resolve() for x in (out, options.mask) if x is not None]
+    if folder.resolve() in inner:
+        raise UsageError(f"{folder} is given for the pictures and for the masks")
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in EXTENSIONS
+        and path.is_file()
+        and not any(path.resolve().is_relative_to(other) for other in inner)
+    ]
+    if not found:
+        raise UsageError(f"{folder}: no picture here")
+    return [(path, out / path.relative_to(folder)) for path in found]
+
+
+def _fill_all(
+    options: argparse.Namespace, net: nn.Module, jobs: Sequence[tuple[Path, Path]]
+) -> None:
+    from inpaint_models.errors import DataError, InpaintError
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    failed = 0
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        for picture, out in progress.track(jobs):
+            try:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                print(_fill_file(options, net, picture, out))
+            except (InpaintError, OSError) as error:
+                failed += 1
+                print(f"inpaint: {' '.join(str(error).split())}", file=sys.stderr)
+    if failed:
+        raise DataError(f"{failed} of {len(jobs)} pictures could not be filled, see above")
+
+
+def _fill_file(options: argparse.Namespace, net: nn.Module, picture: Path, out: Path) -> str:
+    """Fill one file; returns the line that says so."""
+    from inpaint_models.errors import DataError
+
+    mask = _mask_of(options, picture)
+    _check_target(options, [picture, *([mask] if mask else [])], out)
+    grid = picture.suffix.lower() in _GRIDS
+    try:
+        missing = (_fill_grid if grid else _fill_picture)(options, net, picture, mask, out)
+    except ValueError as error:
+        raise DataError(f"{picture}: {error}") from error
+    return f"{out}: {missing} filled" if missing else f"{out}: a copy, there is no hole"
+
+
+def _mask_of(options: argparse.Namespace, picture: Path) -> Path | None:
+    """MASK itself, or the one file of the mask folder that has the picture's name."""
+    from inpaint_models.errors import DataError
+    from inpaint_models.pictures import EXTENSIONS
+
+    mask: Path | None = options.mask
+    if mask is None or not mask.is_dir():
+        return mask
+    beside = mask / picture.relative_to(options.picture)
+    found = sorted(
+        path
+        for path in beside.parent.glob("*")
+        if path.stem == picture.stem and path.suffix.lower() in EXTENSIONS
+    )
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise DataError(f"{picture}: expected one mask {beside.with_suffix('.*')}, found {names}")
+    return found[0]
+
+
+def _check_target(options: argparse.Namespace, inputs: Sequence[Path], out: Path) -> None:
+    from inpaint_models.errors import UsageError
+
+    for path in inputs:
+        # By device and number of the file: also through links of either kind.
+        if out.exists() and out.samefile(path):
+            raise UsageError(f"{out} is {path}, an input, which is never written to")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder")
+    if out.exists() and not options.force:
+        raise UsageError(f"{out} is there already: give another OUT, or --force")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out.parent}: no such folder")
+
+
+def _fill_picture(
+    options: argparse.Namespace, net: nn.Module, path: Path, mask: Path | None, out: Path
+) -> str:
+    """Fill a picture's file; returns how much was missing, "" for nothing."""
+    from inpaint_models import fill
+    from inpaint_models.errors import DataError, UsageError
+    from inpaint_models.pictures import (
+        MAX_PIXELS,
+        read_mask_picture,
+        read_picture,
+        write_picture,
+        written_format,
+    )
+
+    if options.variable is not None or options.axes is not None:
+        raise UsageError(f"--variable and --axes are for grids ({', '.join(_GRIDS)})")
+    written_format(out)
+    most = MAX_PIXELS if options.max_pixels is None else options.max_pixels
+    picture = read_picture(path, most)
+    image = picture.image
+    known: NDArray[np.bool_]
+    if mask is not None:
+        known = read_mask_picture(mask, options.polarity, most)
+        if known.shape != (image.height, image.width):
+            raise DataError(
+                f"{mask} has {known.shape[1]} x {known.shape[0]} pixels, but {path} has "
+                f"{image.width} x {image.height}, upright"
+            )
+    else:
+        known = _marked(options, image, path)
+    filled = fill(image, known, model=net, wrap=options.wrap, **_limits(options))
+    write_picture(picture, filled, out)
+    return "" if known.all() else f"{1 - known.mean():.2%}"
+
+
+def _marked(options: argparse.Namespace, image: Image.Image, path: Path) -> NDArray[np.bool_]:
+    """What is known by the hole's colour, or by alpha."""
+    import numpy as np
+    from inpaint_models.errors import UsageError
+    from inpaint_models.pictures import colour_mask
+    from PIL import ImageColor
+
+    if options.hole_colour is None:
+        if image.mode not in ("RGBA", "LA"):
+            raise UsageError(f"{path} has no alpha channel: give MASK or --hole-colour")
+        opaque: NDArray[np.bool_] = np.asarray(image.getchannel("A")) == 255
+        return opaque
+    if image.mode == "I;16":
+        raise UsageError(f"{path} has 16 bits: --hole-colour is for pictures of 8 bits; give MASK")
+    try:
+        colour = ImageColor.getrgb(options.hole_colour)
+    except ValueError as error:
+        raise UsageError(f"--hole-colour: {error}") from error
+    return colour_mask(image, colour, options.tolerance)
+
+
+def _fill_grid(
+    options: argparse.Namespace, net: nn.Module, path: Path, mask: Path | None, out: Path
+) -> str:
+    """Fill a grid's file; returns how much was missing, "" for nothing."""
+    from inpaint_models import grids
+    from inpaint_models.errors import UsageError
+
+    if mask is not None or options.hole_colour is not None:
+        raise UsageError(f"{path}: in grids NaN is missing, give no MASK and no --hole-colour")
+    if out.suffix.lower() != path.suffix.lower():
+        raise UsageError(f"{out}: {path.name} is written as {path.suffix}, got {out.suffix!r}")
+    arguments = {"model": net, "wrap": options.wrap, **_limits(options)}
+    if path.suffix.lower() == ".npy":
+        if options.variable is not None:
+            raise UsageError("--variable is for NetCDF files")
+        missing = grids.fill_npy(path, out, axes=options.axes, **arguments)
+    else:
+        if options.axes is not None:
+            raise UsageError("--axes is for .npy files: NetCDF names its dimensions")
+        missing = grids.fill_netcdf(path, out, options.variable, **arguments)
+    return f"{missing} values" if missing else ""
+
+
+def _limits(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `fill` that were given."""
+    given = {"window": options.window, "depth": options.depth, "shrink": options.shrink}
+    return {name: value for name, value in given.items() if value is not None}
