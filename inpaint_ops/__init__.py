@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from .backends.dispatch import available_backends, use_backend
 from .channel_mask import ChannelMask
+from .decompositions import reference_decompositions
 from .functional import (
     partial_conv1d,
     partial_conv2d,
@@ -46,6 +47,7 @@ __all__ = [
     "partial_conv2d",
     "partial_conv2d_upsampled",
     "partial_conv3d",
+    "reference_decompositions",
     "region_norm",
     "update_mask",
     "use_backend",

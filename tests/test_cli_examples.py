@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inpaint_cli import evaluate, make_parser, masks, models, parse, train
+from inpaint_cli import evaluate, export, make_parser, masks, models, parse, train
 from inpaint_cli.words import split_words
 from inpaint_models import list_models
+from inpaint_models.export import SUFFIXES
 from inpaint_models.training.recipe import (
     FOLDER,
     Recipe,
@@ -38,7 +39,8 @@ def _help_texts() -> str:
 
 
 def _texts() -> dict[str, str]:
-    pages = [path for name in ("training*", "reproduction") for path in DOCS.glob(f"{name}.md")]
+    names = ("training*", "reproduction", "export")
+    pages = [path for name in names for path in DOCS.glob(f"{name}.md")]
     documents = [ROOT / "README.md", *pages, *FOLDER.glob("*.yaml")]
     found = {path.name: path.read_text("utf-8") for path in documents}
     return found | {"help": _help_texts()}
@@ -78,7 +80,9 @@ def test_the_examples_are_found() -> None:
     assert {name for name, _ in SHOWN} >= {
         "README.md", "training.md", "reproduction.md", "help", "isnet.yaml",
     }  # fmt: skip
-    assert {line.split()[0] for _, line in SHOWN} >= {"train", "evaluate", "models", "masks"}
+    assert {line.split()[0] for _, line in SHOWN} >= {
+        "train", "evaluate", "export", "models", "masks",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "line"), SHOWN, ids=lambda value: value)
@@ -87,6 +91,11 @@ def test_an_example_is_a_command_and_its_keys_fit_the_recipe(name: str, line: st
     options = parse(words)
     if options.run_command is models.run:
         assert options.name in (None, "NAME", *list_models())
+        return
+    if options.run_command is export.run:
+        assert options.checkpoint == "CHECKPOINT" or options.checkpoint.startswith("runs/")
+        assert options.output is None or options.output.suffix in SUFFIXES
+        assert options.check or options.size is None
         return
     what, values = split_words(options)
     if options.run_command is masks.run:

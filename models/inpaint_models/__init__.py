@@ -25,6 +25,7 @@ from . import (
 )
 from .checks import check_mask_values
 from .composite import composite
+from .export import export_model, export_program
 from .hole_decoding import fill_holes
 from .registry import (
     ModelCard,
@@ -44,6 +45,8 @@ __all__ = [
     "create_model",
     "crops",
     "edgeconnect_discriminator",
+    "export_model",
+    "export_program",
     "fill_holes",
     "gan_discriminators",
     "gan_variants",
