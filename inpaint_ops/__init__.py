@@ -5,6 +5,7 @@ from importlib.metadata import version as _version
 from .backends.dispatch import available_backends, use_backend
 from .channel_mask import ChannelMask
 from .checkpoints import CheckpointReport, load_checkpoint
+from .decompositions import reference_decompositions
 from .functional import (
     partial_conv1d,
     partial_conv2d,
@@ -53,6 +54,7 @@ __all__ = [
     "partial_conv2d_upsampled",
     "partial_conv3d",
     "patch_model",
+    "reference_decompositions",
     "region_norm",
     "update_mask",
     "use_backend",

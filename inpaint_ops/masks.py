@@ -60,7 +60,7 @@ def check_size(name: str, mask: Tensor, x: Tensor, of: str = "x") -> None:
         raise ValueError(
             f"{name}: expected {x.dim()} axes as {of} has, got shape {tuple(mask.shape)}"
         )
-    if mask.shape[0] not in (1, x.shape[0]):
+    if mask.shape[0] not in (x.shape[0], 1):
         raise ValueError(
             f"{name}: expected batch {x.shape[0]} (as {of}) or 1, got {mask.shape[0]} "
             f"in shape {tuple(mask.shape)}"

@@ -167,8 +167,10 @@ def _join_masks(mask: Tensor, skip_mask: Tensor, skip: Tensor) -> Tensor:
     """Both masks as planes of the skip's size, enlarged as the features are."""
     values = mask if mask.is_floating_point() else (mask != 0).to(torch.uint8)
     large = F.interpolate(values, size=skip.shape[2:], mode="nearest").to(mask.dtype)
-    batch = skip_mask.shape[0] if mask.shape[0] == 1 else mask.shape[0]
-    pair = [m.expand(batch, *m.shape[1:]) for m in (large, skip_mask)]
+    pair = [large, skip_mask]
+    if mask.shape[0] != skip_mask.shape[0]:
+        batch = skip_mask.shape[0] if mask.shape[0] == 1 else mask.shape[0]
+        pair = [m.expand(batch, *m.shape[1:]) for m in pair]
     return torch.cat(pair, 1)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
-from inpaint_cli import evaluate, fill, main, make_parser, masks, models, parse, train
+from inpaint_cli import evaluate, export, fill, main, make_parser, masks, models, parse, train
 from inpaint_cli.words import split_words
 from inpaint_models import create_model, list_models, weights
+from inpaint_models.export import SUFFIXES
 from inpaint_models.training.recipe import (
     FOLDER,
     Recipe,
@@ -41,11 +42,8 @@ def _help_texts() -> str:
 
 
 def _texts() -> dict[str, str]:
-    pages = [
-        path
-        for name in ("filling", "training*", "reproduction")
-        for path in DOCS.glob(f"{name}.md")
-    ]
+    names = ("filling", "training*", "reproduction", "export")
+    pages = [path for name in names for path in DOCS.glob(f"{name}.md")]
     documents = [ROOT / "README.md", *pages, *FOLDER.glob("*.yaml")]
     found = {path.name: path.read_text("utf-8") for path in documents}
     return found | {"help": _help_texts()}
@@ -116,12 +114,8 @@ def test_the_examples_are_found() -> None:
         "README.md", "filling.md", "training.md", "reproduction.md", "help", "isnet.yaml",
     }  # fmt: skip
     assert {line.split()[0] for _, line in SHOWN} >= {
-        "train",
-        "evaluate",
-        "fill",
-        "models",
-        "masks",
-    }
+        "train", "evaluate", "fill", "export", "models", "masks",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "line"), SHOWN, ids=lambda value: value)
@@ -135,6 +129,11 @@ def test_an_example_is_a_command_and_its_keys_fit_the_recipe(name: str, line: st
         assert main(words) == 0
         out = options.output
         assert any(out.iterdir()) if out.is_dir() else out.stat().st_size > 0
+        return
+    if options.run_command is export.run:
+        assert options.checkpoint == "CHECKPOINT" or options.checkpoint.startswith("runs/")
+        assert options.output is None or options.output.suffix in SUFFIXES
+        assert options.check or options.size is None
         return
     what, values = split_words(options)
     if options.run_command is masks.run:

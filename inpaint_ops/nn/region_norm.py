@@ -14,7 +14,10 @@ from ..masks import check_mask
 def resized(mask: Tensor, x: Tensor) -> Tensor:
     """The mask at the spatial size of x, by nearest neighbour as the published code does."""
     check_mask(mask)
-    if mask.dim() != x.dim() or mask.shape[2:] == x.shape[2:]:
+    if mask.dim() != x.dim():
+        return mask
+    # An exported program, made for any size, does not ask whether two of them are equal.
+    if not torch.compiler.is_exporting() and mask.shape[2:] == x.shape[2:]:
         return mask
     if not mask.is_floating_point():
         return F.interpolate((mask != 0).to(torch.uint8), size=x.shape[2:], mode="nearest") != 0

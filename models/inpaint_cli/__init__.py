@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import evaluate, fill, masks, models, train
+from . import evaluate, export, fill, masks, models, train
 
 _EPILOG = """\
 first steps:
@@ -21,6 +21,7 @@ first steps:
   inpaint train pconv_unet --data photos/ options.vgg=vgg16-397923af.pth
   inpaint train --resume runs/pconv_unet           go on after Ctrl-C, or a power cut
   inpaint evaluate runs/pconv_unet --data test/    metrics beside the baselines
+  inpaint export runs/pconv_unet -o unet.onnx      a file that runs without this package
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM
 """
@@ -36,12 +37,12 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = _Parser(
         prog="inpaint",
-        description="Fill holes in pictures; train and measure the papers' inpainting networks.",
+        description="Fill holes in pictures; train, measure and export the papers' networks.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (fill, train, evaluate, models, masks):
+    for module in (fill, train, evaluate, export, models, masks):
         module.add_to(commands)
     return parser
 

@@ -25,6 +25,7 @@ from . import (
 )
 from .checks import check_mask_values
 from .composite import composite
+from .export import export_model, export_program
 from .filling import fill
 from .hole_decoding import fill_holes
 from .registry import (
@@ -47,6 +48,8 @@ __all__ = [
     "create_model",
     "crops",
     "edgeconnect_discriminator",
+    "export_model",
+    "export_program",
     "fill",
     "fill_holes",
     "gan_discriminators",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,9 +20,13 @@ def pad_to_multiple(x: Tensor, multiple: int, least: int = 1) -> Tensor:
     Returns:
         (N, C, H', W'); x itself is its upper left corner. x, if it fits already.
     """
-    height, width = x.shape[2:]
-    bottom, right = (max(least, -(-size // multiple) * multiple) - size for size in (height, width))
-    return x if bottom == 0 and right == 0 else F.pad(x, (0, right, 0, bottom), mode="replicate")
+    bottom, right = (
+        torch.sym_max(least, (size + multiple - 1) // multiple * multiple) - size
+        for size in x.shape[2:]
+    )
+    if _fits(bottom, right):
+        return x
+    return F.pad(x, (0, right, 0, bottom), mode="replicate")
 
 
 def pad_with_holes(image: Tensor, mask: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
@@ -30,6 +35,11 @@ def pad_with_holes(image: Tensor, mask: Tensor, multiple: int) -> tuple[Tensor, 
     What is added is a hole, so that a network treats it as it treats what it does not know.
     """
     below, right = -image.shape[2] % multiple, -image.shape[3] % multiple
-    if below == 0 and right == 0:
+    if _fits(below, right):
         return image, mask
     return F.pad(image, (0, right, 0, below)), F.pad(mask, (0, right, 0, below))
+
+
+def _fits(below: int, right: int) -> bool:
+    """Whether there is nothing to pad; an exported program, made for any size, does not ask."""
+    return not torch.compiler.is_exporting() and below == 0 and right == 0

@@ -10,10 +10,10 @@ from torch import Tensor
 
 def dense_mask(mask: Tensor, channels: Sequence[int]) -> Tensor:
     """Planes (N, G, ...) as one plane per channel, or one that broadcasts over all of them."""
-    if len(channels) == 1:
+    if len(channels) == 1 or all(count == 1 for count in channels):
         return mask
-    repeats = torch.tensor(channels, device=mask.device)
-    return mask.repeat_interleave(repeats, dim=1, output_size=sum(channels))
+    planes = zip(mask.split(1, dim=1), channels, strict=True)
+    return torch.cat([plane.expand(-1, count, *plane.shape[2:]) for plane, count in planes], 1)
 
 
 def apply_mask(x: Tensor, mask: Tensor, channels: Sequence[int]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..precision import compute_dtype
-from ..window import output_size
 
 
 def window_sums(
@@ -23,21 +22,27 @@ def window_sums(
 ) -> Tensor:
     """Sums of (N, G, ...) planes, plane g counted ``channels[g]`` times, over every window.
 
-    One shifted addition per tap: a binary mask is counted exactly, whatever a device's convolution
-    rounds to.
+    One shifted addition per tap, along one axis after the other: a binary mask is counted exactly,
+    whatever a device's convolution rounds to.
     """
-    counts = torch.tensor(channels, dtype=planes.dtype, device=planes.device)
-    plane = (planes * counts.view(1, -1, *[1] * len(kernel_size))).sum(1, keepdim=True)
-    padded = F.pad(plane, [p for size in reversed(padding) for p in (size, size)])
-    out_size = output_size(planes.shape[2:], kernel_size, stride, padding, dilation)
-    total = planes.new_zeros(planes.shape[0], 1, *out_size)
-    for tap in itertools.product(*(range(k) for k in kernel_size)):
-        index = [
-            slice(t * d, t * d + (n - 1) * s + 1, s)
-            for t, d, n, s in zip(tap, dilation, out_size, stride, strict=True)
+    plane = _weighted_sum(planes, channels)
+    total = F.pad(plane, [p for size in reversed(padding) for p in (size, size)])
+    for axis, (k, s, d) in enumerate(zip(kernel_size, stride, dilation, strict=True), start=2):
+        # Ends are counted from the far side, so that a size that is a symbol takes no part.
+        ends = [(t - k + 1) * d or None for t in range(k)]
+        taps = [
+            total[(slice(None),) * axis + (slice(t * d, end, s),)] for t, end in enumerate(ends)
         ]
-        total = total + padded[(slice(None), slice(None), *index)]
+        total = functools.reduce(torch.add, taps)
     return total
+
+
+def _weighted_sum(planes: Tensor, channels: Sequence[int]) -> Tensor:
+    """(N, G, ...) planes to (N, 1, ...), plane g counted ``channels[g]`` times."""
+    if all(count == channels[0] for count in channels):
+        return planes.sum(1, keepdim=True) * channels[0]
+    parts = zip(planes.split(1, dim=1), channels, strict=True)
+    return torch.stack([plane * count for plane, count in parts]).sum(0)
 
 
 def mask_update(

@@ -25,6 +25,10 @@ def regions_of(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return valid, 1 - valid
 
 
+def _sum(x: Tensor, axes: list[int]) -> Tensor:
+    return x.sum(axes, keepdim=True, dtype=torch.float64)
+
+
 def _deviation(x: Tensor, weight: Tensor, mean: Tensor) -> Tensor:
     """w (x - mean); a pixel outside the region is selected away, whatever it holds."""
     return torch.where(weight == 0, 0.0, weight * (x - mean))
@@ -47,24 +51,28 @@ def affine_map(values: Tensor | None, weights: tuple[Tensor, Tensor], x: Tensor)
 def region_statistics(
     x: Tensor, mask: Tensor, eps: float, scale_eps: bool, instance: bool
 ) -> tuple[Tensor, Tensor]:
-    """Mean and 1/sqrt(var + eps) of both regions, (groups, 2, C) float64; 0 for an empty region."""
+    """Mean and 1/sqrt(var + eps) of both regions, (groups, 2, C) float64; 0 for an empty region.
+
+    Summed in float64: rounding of a constant region's mean would be made 300 times larger by each
+    layer that has such a norm.
+    """
     wide = x.to(compute_dtype(x.dtype))
     axes = _axes(x, instance)
     means, rstds = [], []
     for weight in regions_of(x, mask):
-        share = weight.sum(axes, keepdim=True)
+        share = _sum(weight, axes)
         filled = share > 0
         share_or_1 = torch.where(filled, share, 1.0)
-        mean = torch.where(weight == 0, 0.0, weight * wide).sum(axes, keepdim=True) / share_or_1
-        deviation = _deviation(wide, weight, mean)
-        var = deviation.square().sum(axes, keepdim=True) / share_or_1
+        mean = _sum(torch.where(weight == 0, 0.0, weight * wide), axes) / share_or_1
+        deviation = _deviation(wide, weight, mean.to(wide.dtype))
+        var = _sum(deviation.square(), axes) / share_or_1
         pixels = weight.numel() // share.shape[0]
         eps_r = eps * pixels / share_or_1 if scale_eps else torch.full_like(share_or_1, eps)
         rstd = torch.where(filled, (var + eps_r).rsqrt(), 0.0)
         shape = (-1, x.shape[1])
         means.append(mean.reshape(shape))
         rstds.append(rstd.reshape(shape))
-    return torch.stack(means, 1).double(), torch.stack(rstds, 1).double()
+    return torch.stack(means, 1), torch.stack(rstds, 1)
 
 
 def normalize(x: Tensor, mask: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
