@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     """Load, export, say where."""
     from inpaint_models import export_model
     from inpaint_models.errors import UsageError
-    from inpaint_models.training.checkpoints import load_generator
+    from inpaint_models.weights import load_generator
 
     if options.size is not None and not options.check:
         raise UsageError("--size is for --check: give both")

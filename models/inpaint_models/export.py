@@ -98,8 +98,8 @@ def export_program(
             dynamic_shapes={"image": axes, "mask": axes},
             strict=False,
         )
-        program = program.run_decompositions(inpaint_ops.reference_decompositions())
-    return program
+        plain: ExportedProgram = program.run_decompositions(inpaint_ops.reference_decompositions())
+    return plain
 
 
 def export_model(
