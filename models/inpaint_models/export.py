@@ -92,7 +92,7 @@ def export_program(
     # No size is taken for other than 1 because that of the traced picture is.
     any_size = symbolic_shapes.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     with _quiet(), torch.no_grad(), any_size:
-        program = torch.export.export(
+        program: ExportedProgram = torch.export.export(
             deployed,
             (image, image[:, :1].clone()),
             dynamic_shapes={"image": axes, "mask": axes},
@@ -216,9 +216,15 @@ def _plain_copy(net: nn.Module) -> nn.Module:
     """A copy on the CPU whose parametrized weights are plain ones, for good."""
     net = copy.deepcopy(net).cpu().requires_grad_(False)
     for module in net.modules():
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        if not parametrize.is_parametrized(module):
+            continue
+        assert isinstance(module.parametrizations, nn.ModuleDict)
+        weights = {name: getattr(module, name).detach() for name in module.parametrizations}
+        # Not `remove_parametrizations`: it takes them from the class, which is the original's too.
+        module.__class__ = type(module).__bases__[0]
+        del module.parametrizations
+        for name, weight in weights.items():
+            module.register_parameter(name, nn.Parameter(weight, requires_grad=False))
     return net
 
 
