@@ -57,11 +57,11 @@ def run(options: argparse.Namespace) -> None:
     """Load, export, say where."""
     from inpaint_models import export_model
     from inpaint_models.errors import UsageError
-    from inpaint_models.weights import load_generator
+    from inpaint_models.weights import find_pretrained, load_generator
 
     if options.size is not None and not options.check:
         raise UsageError("--size is for --check: give both")
-    net, stored = load_generator(options.checkpoint)
+    net, stored = load_generator(find_pretrained(options.checkpoint))
     output = options.output or Path(f"{stored['model']}.onnx")
     try:
         found = export_model(

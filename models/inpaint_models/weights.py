@@ -43,15 +43,24 @@ def load_pretrained(name: str | os.PathLike[str] = "compact") -> nn.Module:
     Raises:
         UsageError: neither such a name nor such a path.
     """
+    return load_generator(find_pretrained(name))[0]
+
+
+def find_pretrained(name: str | os.PathLike[str]) -> Path:
+    """The path that `load_generator` takes, of what `load_pretrained` takes.
+
+    Raises:
+        UsageError: neither such a name nor such a path.
+    """
     names = list_pretrained()
     if name in names:
-        return load_generator(PRETRAINED / f"{name}.safetensors")[0]
+        return PRETRAINED / f"{name}.safetensors"
     if not Path(name).exists():
         raise UsageError(
             f"{unknown('pretrained model', os.fspath(name), names)}, and there is no such file or "
             f"folder"
         )
-    return load_generator(name)[0]
+    return Path(name)
 
 
 def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, str]]:
