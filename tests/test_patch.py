@@ -422,6 +422,13 @@ def test_the_state_dict_fits_in_both_directions() -> None:
     missing, unexpected = other.load_state_dict(net.state_dict(), strict=False)
     assert unexpected == []
     assert all(name.endswith("mask_conv.weight") for name in missing)
+    kept = NvidiaPartialConv2d(2, 3, 3)
+    del kept.weight_maskUpdater
+    kept.register_buffer("weight_maskUpdater", torch.ones(1, 1, 3, 3))  # as some copies do
+    state = kept.state_dict()
+    assert len(patch_model(kept).replaced) == 1
+    assert set(kept.state_dict()) == {"weight", "bias"}
+    kept.load_state_dict(state)
     mmagic = MmagicPartialConv2d(2, 3, 3)
     patch_model(mmagic)
     assert set(mmagic.state_dict()) == {"weight", "bias"}
@@ -526,6 +533,13 @@ class OtherGradient(NvidiaPartialConv2d):
         return super().forward(input.detach(), mask_in)
 
 
+class OtherTraining(NvidiaPartialConv2d):
+    """The same in evaluation."""
+
+    def forward(self, input: Tensor, mask_in: Tensor | None = None) -> Any:
+        return super().forward(input * 2 if self.training else input, mask_in)
+
+
 class OtherCall(NvidiaPartialConv2d):
     def forward(self, input: Tensor, mask: Tensor) -> Any:  # type: ignore[override]
         return super().forward(input, mask)
@@ -576,6 +590,10 @@ REFUSALS: dict[str, tuple[Make, str]] = {
         lambda: _renamed(OtherGradient, "PartialConv2d")(2, 3, 3),
         "it computes something else: the gradient of x differs by",
     ),
+    "other training": (
+        lambda: _renamed(OtherTraining, "PartialConv2d")(2, 3, 3).eval(),
+        "it computes something else: in training, result 1 differs by",
+    ),
     "other call": (
         lambda: _renamed(OtherCall, "PartialConv2d")(2, 3, 3),
         "forward(input, mask) is that of no known PartialConv2d",
@@ -618,6 +636,16 @@ REFUSALS: dict[str, tuple[Make, str]] = {
             _set(input_conv=nn.Conv2d(2, 3, 3, padding="same")), NaotoPartialConv(2, 3, 3)
         ),
         "input_conv pads by other values than zeros, or by name",
+    ),
+    "no module within": (
+        lambda: _with(_set(input_conv=None), NaotoPartialConv(2, 3, 3)),
+        "input_conv is no nn.Conv2d",
+    ),
+    "no norm within": (lambda: _with(_set(rn=None), RegionNormB(2)), "rn is no module"),
+    "no attention within": (lambda: _with(_set(sa=None), RegionNormL(2)), "sa is no module"),
+    "one padding": (
+        lambda: _with(_set(padding=1), _climate()),
+        "padding is 1 instead of four numbers",
     ),
     "uneven padding": (
         lambda: _with(_set(padding=(1, 2, 1, 2)), _climate()),

@@ -33,8 +33,8 @@ def patch_model(net: nn.Module, *, dry_run: bool = False) -> PatchReport:
     ``RN_B``, ``RN_L`` and ``RN_binarylabel`` of geekyutao/RN. Their packages are not imported.
 
     Each module is compared with its replacement first, values and gradients, on copies on the CPU
-    in float64; one that computes something else is left alone, and the report says so. Nothing is
-    drawn from torch's random numbers, and no hook is called.
+    in float64, in evaluation and in training; one that computes something else is left alone, and
+    the report says so. Nothing is drawn from torch's random numbers, and no hook is called.
 
     The modules stay the same objects, in the same places: what changes is their class, which still
     derives from the published one. Parameters stay as they are, also where a published scale

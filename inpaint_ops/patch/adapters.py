@@ -32,8 +32,9 @@ class Patched(nn.Module if TYPE_CHECKING else object):  # type: ignore[misc]
         self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool,
         missing: list[str], unexpected: list[str], errors: list[str],
     ) -> None:  # fmt: skip
-        # Weights, all ones, by which the published module counts valid pixels.
-        for key in getattr(self, "counting", ()):
+        # Weights, all ones, by which the published module counts valid pixels. (NVIDIA's is a
+        # buffer in some copies of its module.)
+        for key in getattr(self, "counting", ("weight_maskUpdater",)):
             weight = state_dict.pop(prefix + key, None)
             if weight is not None and not is_ones(weight):
                 errors.append(f"{prefix}{key}: expected ones, which only count valid pixels")

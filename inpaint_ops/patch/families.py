@@ -100,6 +100,8 @@ def _need(module: Any, *names: str) -> None:
 
 def _unwatched(module: Any, name: str) -> None:
     """Modules within are not called any more, or with other arguments: hooks would be lost."""
+    if not isinstance(module, nn.Module):
+        raise RefusalError(f"{name} is no module")
     if any(map(has_hooks, module.modules())):
         raise RefusalError(f"{name} has hooks, which would not see its calls any more")
 
@@ -127,7 +129,7 @@ def _nvidia(axes: int) -> Callable[[nn.Module], Proposal]:
 
 def _convert_nvidia(fused: type[nn.Module], eps: float, module: Any) -> None:
     for name in ("weight_maskUpdater", "slide_winsize", "last_size", "update_mask", "mask_ratio"):
-        if hasattr(module, name):
+        if name in module.__dict__ or name in module._buffers:
             delattr(module, name)
     adopt(module, fused)
     module.eps, module.mask_padding_mode = eps, "zeros"
@@ -202,8 +204,10 @@ def _convert_inner(conv: Any) -> None:
 def _sum_block(module: Any) -> Proposal:
     conv = _inner_conv(module)
     _need(module, "padding", "trans_pad")
-    sides = tuple(module.padding)
-    if len(sides) != 4 or sides[0] != sides[1] or sides[2] != sides[3]:
+    sides = module.padding
+    if not isinstance(sides, tuple) or len(sides) != 4:
+        raise RefusalError(f"padding is {sides!r} instead of four numbers")
+    if sides[0] != sides[1] or sides[2] != sides[3]:
         raise RefusalError(f"padding {sides} differs between two opposite sides")
     if conv.padding != (0, 0):
         raise RefusalError("input_conv pads, beside the block itself")
@@ -294,6 +298,8 @@ def _rn_b(module: Any) -> Proposal:
 def _rn_l(module: Any) -> Proposal:
     core = _rn_parts(module)
     _need(module, "sa", "threshold")
+    if not isinstance(module.sa, nn.Module):
+        raise RefusalError("sa is no module")
     _need(module.sa, "conv1", "gamma_conv", "beta_conv")
     for name, child in module.sa.named_modules():
         if any(child.__dict__["_forward_pre_hooks"]) or has_hooks(child):

@@ -105,20 +105,22 @@ def difference(
     """Why the converted module cannot stand in for it; None: it can. Within `undisturbed`."""
     for seed, (args, kwargs) in enumerate(calls):
         theirs = twin(module, constants, seed)
-        ours = _copy(theirs, lambda tensor: tensor, lambda _, parameter: parameter, "")
+        # Parameters are shared, buffers are not: training moves them.
+        ours = _copy(theirs, torch.clone, lambda _, parameter: parameter, "")
         convert(ours)
-        try:
-            expected = _results(theirs, args, kwargs)
-        except Exception as error:
-            return f"it could not be called for a comparison: {_one_line(error)}"
-        try:
-            found = _results(ours, args, kwargs)
-        except Exception as error:
-            return f"the replacement does not take its call: {_one_line(error)}"
-        for name, value in expected.items():
-            text = _unequal(name, value, found.get(name))
-            if text is not None:
-                return f"it computes something else: {text}"
+        for mode, run in (("", _results), ("in training, ", _values_in_training)):
+            try:
+                expected = run(theirs, args, kwargs)
+            except Exception as error:
+                return f"it could not be called for a comparison: {mode}{_one_line(error)}"
+            try:
+                found = run(ours, args, kwargs)
+            except Exception as error:
+                return f"the replacement does not take its call: {mode}{_one_line(error)}"
+            for name, value in expected.items():
+                text = _unequal(name, value, found.get(name))
+                if text is not None:
+                    return f"it computes something else: {mode}{text}"
     return None
 
 
@@ -139,9 +141,7 @@ def _results(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]
     """Everything that a call returns, and the gradients of x and of the parameters."""
     x = args[0].detach().requires_grad_()
     out = module(x, *args[1:], **kwargs)
-    outputs = out if isinstance(out, tuple) else (out,)
-    found: dict[str, Any] = {"the number of results": (type(out) is tuple, len(outputs))}
-    found |= {f"result {i + 1}": value for i, value in enumerate(outputs)}
+    found, outputs = _named(out), out if isinstance(out, tuple) else (out,)
     leaves = {"x": x, **{k: p for k, p in module.named_parameters() if p.requires_grad}}
     loss = sum((y * noise(y.shape, 7)).sum() for y in outputs if y.requires_grad)
     if not isinstance(loss, Tensor):
@@ -150,6 +150,22 @@ def _results(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]
     for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
         found[f"the gradient of {name}"] = torch.zeros_like(leaf) if gradient is None else gradient
     return found
+
+
+@torch.no_grad()
+def _values_in_training(
+    module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """What a call in training returns."""
+    for part in module.modules():
+        part.training = True
+    return _named(module(*args, **kwargs))
+
+
+def _named(out: Any) -> dict[str, Any]:
+    outputs = out if isinstance(out, tuple) else (out,)
+    found: dict[str, Any] = {"the number of results": (type(out) is tuple, len(outputs))}
+    return found | {f"result {i + 1}": value for i, value in enumerate(outputs)}
 
 
 def _unequal(name: str, expected: Any, found: Any) -> str | None:
