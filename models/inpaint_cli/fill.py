@@ -22,7 +22,7 @@ Fill the holes of a picture and write the result to OUT; no input is ever writte
   inpaint fill marked.png -o filled.png --hole-colour '#ff00ff'
   inpaint fill photos/ masks/ -o filled/           masks/NAME.* for photos/NAME.*
   inpaint fill field.nc -o filled.nc --variable tas --wrap
-  inpaint fill field.npy -o filled.npy --axes NHW  NaN is the hole
+  inpaint fill field.npy -o filled.npy --axes NHW   NaN is the hole
 
 MASK is a black and white picture of the same size. White is the hole; with --polarity white=valid,
 white is what is known. In a folder, pictures that cannot be filled are named and left out, and the

@@ -4,6 +4,7 @@
 >>> net = create_model("cgan_pc_rn")
 >>> prediction = net(image, mask)   # image (N, 3, H, W) in [0, 1]; mask (N, 1, H, W), 1 = valid
 >>> filled = composite(prediction, image, mask)
+>>> filled = fill(photo, mask)      # with a trained one, at any size: see `fill`
 """
 
 from __future__ import annotations
