@@ -132,7 +132,7 @@ def export_model(
 
     Raises:
         MissingPackageError: the packages of the extra `export` are not installed.
-        FileExistsError: the file is there.
+        FileExistsError, FileNotFoundError: the file is there, or its folder is not.
         InpaintError: the check found another result.
         TypeError, ValueError: as in `export_program`, or another argument is not allowed.
     """
@@ -149,6 +149,8 @@ def export_model(
         _check_bytes(net)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} is there already")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder")
     program = export_program(net, result=result, channels=channels)
     about = {f"{_METADATA}{k}": v for k, v in (_about(net, result) | dict(metadata or {})).items()}
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
