@@ -54,7 +54,7 @@ def test_help_teaches_and_does_not_wait_for_torch() -> None:
         "try: inpaint_cli.main(sys.argv[1:])\n"
         "finally: assert 'torch' not in sys.modules\n"
     )
-    for command in ([], ["train"], ["evaluate"], ["models"], ["masks"]):
+    for command in ([], ["train"], ["evaluate"], ["demo"], ["models"], ["masks"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *command, "--help"], capture_output=True, text=True
         )

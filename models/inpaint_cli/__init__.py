@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import evaluate, fill, masks, models, train
+from . import demo, evaluate, fill, masks, models, train
 
 _EPILOG = """\
 first steps:
@@ -21,6 +21,7 @@ first steps:
   inpaint train pconv_unet --data photos/ options.vgg=vgg16-397923af.pth
   inpaint train --resume runs/pconv_unet           go on after Ctrl-C, or a power cut
   inpaint evaluate runs/pconv_unet --data test/    metrics beside the baselines
+  inpaint demo --model runs/pconv_unet             fill pictures in the browser
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM
 """
@@ -41,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (fill, train, evaluate, models, masks):
+    for module in (fill, demo, train, evaluate, models, masks):
         module.add_to(commands)
     return parser
 
