@@ -54,7 +54,9 @@ def test_help_teaches_and_does_not_wait_for_torch() -> None:
         "try: inpaint_cli.main(sys.argv[1:])\n"
         "finally: assert 'torch' not in sys.modules\n"
     )
-    for command in ([], ["train"], ["evaluate"], ["export"], ["models"], ["masks"]):
+    for command in (
+        [], ["train"], ["evaluate"], ["export"], ["fill"], ["demo"], ["models"], ["masks"],
+    ):  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-c", code, *command, "--help"], capture_output=True, text=True
         )

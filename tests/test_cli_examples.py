@@ -11,9 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
-from inpaint_cli import evaluate, export, fill, main, make_parser, masks, models, parse, train
+from inpaint_cli import (
+    demo,
+    evaluate,
+    export,
+    fill,
+    main,
+    make_parser,
+    masks,
+    models,
+    parse,
+    train,
+)
 from inpaint_cli.words import split_words
 from inpaint_models import create_model, list_models, weights
+from inpaint_models.demo import server
 from inpaint_models.export import SUFFIXES
 from inpaint_models.training.recipe import (
     FOLDER,
@@ -42,7 +54,7 @@ def _help_texts() -> str:
 
 
 def _texts() -> dict[str, str]:
-    names = ("filling", "training*", "reproduction", "export")
+    names = ("demo", "filling", "training*", "reproduction", "export", "quick-start")
     pages = [path for name in names for path in DOCS.glob(f"{name}.md")]
     documents = [ROOT / "README.md", *pages, *FOLDER.glob("*.yaml")]
     found = {path.name: path.read_text("utf-8") for path in documents}
@@ -104,26 +116,42 @@ def _files_to_fill() -> None:
     (checkpoint.parent / "last").write_text(checkpoint.name)
     tensors = create_model("pconv_unet", width=2, levels=3).state_dict()
     metadata = {"model": "pconv_unet", "options": '{"width": 2, "levels": 3}'}
-    for path in (Path("compact.safetensors"), checkpoint / "generator.safetensors"):
+    for path in (
+        Path("compact.safetensors"),
+        Path("weights.safetensors"),
+        checkpoint / "generator.safetensors",
+    ):
         save_file(tensors, path, metadata)
 
 
 def test_the_examples_are_found() -> None:
     assert len(SHOWN) > 20
     assert {name for name, _ in SHOWN} >= {
-        "README.md", "filling.md", "training.md", "reproduction.md", "help", "isnet.yaml",
+        "README.md", "demo.md", "filling.md", "training.md", "reproduction.md",
+        "help", "isnet.yaml",
     }  # fmt: skip
     assert {line.split()[0] for _, line in SHOWN} >= {
-        "train", "evaluate", "fill", "export", "models", "masks",
+        "train", "demo", "evaluate", "fill", "export", "models", "masks",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "line"), SHOWN, ids=lambda value: value)
-def test_an_example_is_a_command_and_its_keys_fit_the_recipe(name: str, line: str) -> None:
+def test_an_example_is_a_command_and_its_keys_fit_the_recipe(
+    name: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = [word for word in shlex.split(line) if word not in ("...", "…")]
     options = parse(words)
     if options.run_command is models.run:
         assert options.name in (None, "NAME", *list_models())
+        return
+    if options.run_command is demo.run:
+        pages: list[Any] = []
+        monkeypatch.setattr(server, "serve", lambda *arguments: pages.append(arguments))
+        assert main(words) == 0
+        ((desk, host, port, open_browser),) = pages
+        first = desk.networks.names[0].split(",")[0].removeprefix("runs/")
+        assert first == ("pconv_unet" if "runs" in line else "compact")
+        assert (host, port, open_browser) == (options.host, options.port, "--open" in words)
         return
     if options.run_command is fill.run:
         assert main(words) == 0

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import evaluate, export, fill, masks, models, train
+from . import demo, evaluate, export, fill, masks, models, train
 
 _EPILOG = """\
 first steps:
@@ -22,6 +22,7 @@ first steps:
   inpaint train --resume runs/pconv_unet           go on after Ctrl-C, or a power cut
   inpaint evaluate runs/pconv_unet --data test/    metrics beside the baselines
   inpaint export runs/pconv_unet -o unet.onnx      a file that runs without this package
+  inpaint demo --model runs/pconv_unet             fill pictures in the browser
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM
 """
@@ -42,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (fill, train, evaluate, export, models, masks):
+    for module in (fill, demo, train, evaluate, export, models, masks):
         module.add_to(commands)
     return parser
 
