@@ -161,8 +161,7 @@ def export_model(
             torch.export.save(program, temporary, extra_files=about)
         found = None
         if check is not None:
-            run = _onnx_runner(temporary) if is_onnx else torch.export.load(temporary).module()
-            found = _compare(run, net, result, program, check)
+            found = _compare(_runner(temporary), net, result, program, check)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -281,7 +280,10 @@ def _write_onnx(
     found.save(path, external_data=False)
 
 
-def _onnx_runner(path: Path) -> Callable[[Tensor, Tensor], Tensor]:
+def _runner(path: Path) -> Callable[[Tensor, Tensor], Tensor]:
+    """What runs a file."""
+    if path.suffix != ".onnx":
+        return torch.export.load(path).module()
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
