@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from pathlib import Path
@@ -281,6 +282,31 @@ def test_every_answer_confines_the_browser(desk: Desk, tmp_path: Path) -> None:
     assert saved.content == desk.saved("page")
     assert saved.headers["cache-control"] == "no-store"
     assert "googleapis" not in client.get("/").text + client.get("/theme.css").text
+
+
+def test_a_page_closed_during_an_upload_is_no_error(desk: Desk) -> None:
+    application, _ = make_application(desk)
+    headers = {"host": "127.0.0.1", "content-type": "multipart/form-data; boundary=x"}
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/gradio_api/upload", "raw_path": b"/gradio_api/upload", "query_string": b"",
+        "root_path": "", "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "app": None,
+    }  # fmt: skip
+    asked = []
+
+    async def receive() -> dict[str, str]:
+        asked.append(1)
+        return {"type": "http.disconnect"}
+
+    async def send(message: object) -> None:
+        pass
+
+    async def answer() -> None:
+        await application(scope, receive, send)
+
+    asyncio.run(answer())
+    assert asked
 
 
 def test_formats_that_start_other_programs_are_not_tried() -> None:

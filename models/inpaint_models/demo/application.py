@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI, Response
 from gradio.routes import App
+from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 
 from ..errors import UsageError
@@ -73,6 +75,8 @@ def _with_policy(application: _Application) -> _Application:
                 message = {**message, "headers": [*message.get("headers", ()), policy]}
             await send(message)
 
-        await application(scope, receive, send_with_policy)
+        # A page that is closed while it sends something has nobody to be answered.
+        with contextlib.suppress(ClientDisconnect):
+            await application(scope, receive, send_with_policy)
 
     return answer
