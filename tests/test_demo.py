@@ -43,7 +43,9 @@ def _layer(size: tuple[int, int], left: int, top: int, right: int, bottom: int) 
 
 
 @pytest.fixture
-def desk(weights: str) -> Desk:
+def desk(weights: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """With one network, and none of the box."""
+    monkeypatch.setattr("inpaint_models.demo.networks.list_pretrained", list)
     return Desk(Networks([weights]), Limits(file_bytes=1000, pixels=100_000))
 
 

@@ -18,8 +18,9 @@ def _python(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
 
 
-# These need files of their own, and run in test_cli_examples.py and test_patching_docs.py.
-ELSEWHERE = ("filling.md", "patching.md")
+# These need files of their own, and run in test_export.py, test_cli_examples.py and
+# test_patching_docs.py.
+ELSEWHERE = ("export.md", "filling.md", "patching.md")
 SHOWN = [page for page in PAGES if _python(page) and page.name not in ELSEWHERE]
 
 
