@@ -52,8 +52,11 @@ def trained(name: str = "pconv_unet", **options: object) -> nn.Module:
         last = net.get_submodule("dec1.conv")
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
-        nn.init.constant_(last.bias, 0.5)
-        last.weight.data *= 0.1
+        if net.residual:
+            nn.init.normal_(last.weight, std=0.02, generator=generator)
+        else:
+            nn.init.constant_(last.bias, 0.5)
+            last.weight.data *= 0.1
     return net.eval()
 
 
@@ -90,9 +93,10 @@ def test_windows_give_what_the_whole_picture_gives(
     torch.testing.assert_close(filled, _whole(net, image, known), rtol=0, atol=1e-12)
 
 
-def test_windows_of_the_real_depth_give_what_the_whole_picture_gives() -> None:
+@pytest.mark.parametrize("residual", [False, True])
+def test_windows_of_the_real_depth_give_what_the_whole_picture_gives(residual: bool) -> None:
     """Seven levels, which look 389 pixels far: single precision, as it is used."""
-    net = trained(levels=7, width=2)
+    net = trained(levels=7, width=2, residual=residual)
     size = (1100, 1300)
     image, known = picture(1, *size), _mask(*size, (20, 28, 30, 40), (1000, 1012, 1250, 1262))
     filled = fill(image, torch.tensor(known), model=net, window=1000)

@@ -144,11 +144,22 @@ def _sentences(measured: Measured) -> list[str]:
         f"[`benchmarks/results/compact/measured.json`]"
         f"(benchmarks/results/compact/measured.json).",
         "",
-        "*smooth filling alone* is what the network adds to: most of the advantage over OpenCV is "
-        "that filling's. A network of this size, trained on 22 photographs, continues edges and "
-        "colours over holes of some ten pixels; it does not know what a face or a window looks "
-        "like, draws no texture, and leaves the middle of a large hole blurred.",
+        f"*smooth filling alone* is what the network adds to, and nothing is learned in it: of the "
+        f"advantage over Navier-Stokes in PSNR, {_from_filling(measured):.0%} are that filling's. "
+        "A network of this size, trained on 22 photographs, continues edges and colours over holes "
+        "of some ten pixels; it does not know what a face or a window looks like, draws no "
+        "texture, and leaves the middle of a large hole blurred.",
     ]
+
+
+def _from_filling(measured: Measured) -> float:
+    """The share of the advantage in PSNR that the filling has without the network."""
+    gains = [
+        [methods[method]["means"]["psnr"] for method in ("smooth filling", NAME, "Navier-Stokes")]
+        for methods in measured["bins"].values()
+    ]
+    share: float = sum(a - c for a, _, c in gains) / sum(b - c for _, b, c in gains)
+    return share
 
 
 def _masks() -> int:

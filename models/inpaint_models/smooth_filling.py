@@ -56,7 +56,9 @@ def smooth_filling(image: Tensor, mask: Tensor, levels: int = 7, sweeps: int = 4
     mean = (x * weight).sum((2, 3), keepdim=True) / known.clamp(min=1)
     x = torch.where(weight > 0, x, mean)
     for known_here, weight in reversed(finer):
-        x = F.interpolate(x, known_here.shape[2:], mode="bilinear", align_corners=False)
+        # Twice as large exactly, of odd sizes too: a window gives what the whole picture gives.
+        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        x = x[..., : known_here.shape[2], : known_here.shape[3]]
         x = torch.where(weight > 0, known_here, x)
         for _ in range(sweeps):
             x = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
