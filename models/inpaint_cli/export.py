@@ -26,7 +26,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="run, checkpoint or .safetensors")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="compact, a run, a checkpoint or a .safetensors"
+    )
     parser.add_argument(
         "-o",
         "--output",

@@ -50,7 +50,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--model",
         metavar="MODEL",
         default="compact",
-        help="a network of this package, a run, a checkpoint or a .safetensors (default: compact)",
+        help="compact, a run, a checkpoint or a .safetensors (default: compact)",
     )
     parser.add_argument(
         "--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="(default: auto)"

@@ -93,9 +93,11 @@ def read_mask(mask: Mask, pictures: int, height: int, width: int) -> NDArray[np.
             break
     if plane.shape not in {(height, width), (1, height, width), (pictures, height, width)}:
         found = f"of {width} x {height} pixels" if not several else f"{pictures} of them"
+        allowed = " or ".join(
+            str(shape) for shape in dict.fromkeys([(*several, height, width), (height, width)])
+        )
         raise ValueError(
-            f"mask must have shape {(*several, height, width)} or {(height, width)} to go with an "
-            f"image {found}, got {mask.shape}"
+            f"mask must have shape {allowed} to go with an image {found}, got {mask.shape}"
         )
     # In this machine's byte order, and of a dtype that torch can count.
     wide = plane.dtype.kind in "ui" and plane.dtype.itemsize > 1

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .errors import UsageError, one_line, unknown
-from .registry import create_model
+from .registry import create_model, list_models
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Where the package keeps the weights that come with it."""
@@ -56,9 +56,11 @@ def find_pretrained(name: str | os.PathLike[str]) -> Path:
     if name in names:
         return PRETRAINED / f"{name}.safetensors"
     if not Path(name).exists():
+        untrained = os.fspath(name) in list_models()
+        train = f"; train {os.fspath(name)} with `inpaint train`" if untrained else ""
         raise UsageError(
             f"{unknown('pretrained model', os.fspath(name), names)}, and there is no such file or "
-            f"folder"
+            f"folder{train}"
         )
     return Path(name)
 
