@@ -159,7 +159,8 @@ def test_an_example_is_a_command_and_its_keys_fit_the_recipe(
         assert any(out.iterdir()) if out.is_dir() else out.stat().st_size > 0
         return
     if options.run_command is export.run:
-        assert options.checkpoint == "CHECKPOINT" or options.checkpoint.startswith("runs/")
+        known = ("CHECKPOINT", "compact")
+        assert options.checkpoint in known or options.checkpoint.startswith("runs/")
         assert options.output is None or options.output.suffix in SUFFIXES
         assert options.check or options.size is None
         return
