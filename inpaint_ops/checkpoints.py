@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -20,6 +19,9 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 _WRAPPERS = ("module", "_orig_mod")  # DataParallel, torch.compile
 _COUNTS = ("mask_conv.weight", "weight_mask_updater", "weight_maskUpdater")
 _GENERATOR = "generator."
+_STEPS = "num_batches_tracked"
+_REFUSED = ("Unsupported global", "Unsupported class", "Trying to load unsupported GLOBAL")
+_POINTER = b"version https://git-lfs"
 
 
 @runtime_checkable
@@ -86,6 +88,7 @@ def load_checkpoint(
             are read without running code in them (``weights_only=True``).
         label: which of several models in one file (climatereconstructionAI); None: the last.
         strict: every name in the network gets a value, and every tensor of the file a place.
+            A norm's ``num_batches_tracked``, which torch before 0.4.1 did not save, may be missing.
 
     Returns:
         What became of each tensor.
@@ -107,7 +110,7 @@ def load_checkpoint(
             raise ValueError(f"{where}: {name} is not all ones, so it does more than count")
         del values[name]
         ignored.append(name)
-    missing = [name for name in targets if name not in values]
+    missing = [n for n in targets if n not in values and not _older_norm(n, values)]
     unexpected = [name for name in values if name not in targets]
     loaded = [name for name in values if name in targets]
     _check(net, where, strict, {targets[n]: values[n] for n in loaded}, missing, unexpected)
@@ -129,18 +132,32 @@ def _read(path: Path) -> Mapping[str, Any]:
         return tensors
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        reason = " ".join(str(error).split())
-        found = reason[reason.find("Unsupported") :] if "Unsupported" in reason else reason
-        raise ValueError(
-            f"{path}: not read, because reading it could run code: {found[:200]}. If you trust it, "
-            "hand over torch.load(path, weights_only=False) in the place of the path"
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever the bytes of another kind of file lead the reader to
+        raise ValueError(f"{path}: {_why_not(path, error)}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: expected a dictionary, got {type(content).__name__}")
     return content
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """What ``torch.load`` has met, in words."""
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            return "cannot be read: it is a pointer of git-lfs; `git lfs pull` fetches the file"
+    reason = " ".join(str(error).split())
+    starts = [reason.find(words) for words in _REFUSED if words in reason]
+    if starts:
+        return (
+            f"not read, because reading it could run code: {reason[min(starts) :][:200]}. If you "
+            "trust it, hand over torch.load(path, weights_only=False) in the place of the path"
+        )
+    if isinstance(error, RuntimeError):
+        return f"cannot be read: {reason}"
+    # torch advises here to read it without weights_only, which helps nobody.
+    detail = reason.rpartition("WeightsUnpickler error: ")[2].partition(" Check the doc")[0]
+    return f"cannot be read: it is no checkpoint ({type(error).__name__}: {detail[:200]})"
 
 
 def _unwrapped(
@@ -148,11 +165,16 @@ def _unwrapped(
 ) -> tuple[str, Mapping[str, Tensor]]:
     """The state_dict of a file, and what stood around it."""
     if "labels" in content:
+        if not isinstance(content["labels"], list | tuple):
+            raise ValueError(f"{where}: expected a list under 'labels'")
         labels = [str(name) for name in content["labels"]]
         if not labels or (label is not None and label not in labels):
             raise ValueError(f"label: expected one of {labels}, got {label!r}")
         label = labels[-1] if label is None else label
-        inner = content[label]["model"]
+        part = content.get(label)
+        inner = part.get("model") if isinstance(part, Mapping) else None
+        if not isinstance(inner, Mapping):
+            raise ValueError(f"{where}: expected a state_dict under {label!r}, 'model'")
         return f"model of {label!r}", _tensors(inner, where)
     if label is not None:
         raise ValueError(f"label: {where} holds one model, without labels; got {label!r}")
@@ -167,8 +189,8 @@ def _unwrapped(
     )
 
 
-def _tensors(state: Any, where: str) -> Mapping[str, Tensor]:
-    wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
+def _tensors(state: Mapping[str, Any], where: str) -> Mapping[str, Tensor]:
+    wrong = [n for n, v in state.items() if not (isinstance(n, str) and isinstance(v, Tensor))]
     if wrong or not state:
         found = f"others at {_some(wrong)}" if wrong else "nothing"
         raise ValueError(f"{where}: expected tensors in its state_dict, found {found}")
@@ -202,6 +224,12 @@ def _own_part(
     return own, [name for name in given if not name.startswith(_GENERATOR)]
 
 
+def _older_norm(name: str, given: Mapping[str, Tensor]) -> bool:
+    """Whether it is the step counter of a norm that was written before there was one."""
+    norm, last = name[: -len(_STEPS)], name.rpartition(".")[2]
+    return last == _STEPS and f"{norm}running_mean" in given
+
+
 def _our_names(net: nn.Module, given: dict[str, str], where: str) -> dict[str, str]:
     if not isinstance(net, KnowsPublishedNames):
         return given
@@ -222,7 +250,8 @@ def _our_scale(net: nn.Module, given: dict[str, Tensor]) -> tuple[dict[str, Tens
         if weight is None:
             continue
         cells = module.weight[0].numel() * module.groups
-        values[f"{prefix}weight"] = weight / cells
+        # A quotient of half precision would be rounded twice, or lie below its normal numbers.
+        values[f"{prefix}weight"] = weight.double() / cells
         rescaled.append(f"{prefix}weight")
         bias = values.pop(f"{prefix}input_conv.bias", None)
         if bias is not None:

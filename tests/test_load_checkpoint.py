@@ -136,6 +136,28 @@ def test_nvidias_and_mmagics_weights_keep_their_scale() -> None:
         assert torch.equal(net.weight, source.weight)
 
 
+def test_a_half_precision_checkpoint_is_rescaled_in_full_precision() -> None:
+    torch.manual_seed(3)
+    source = NaotoPartialConv(1024, 2, 3).half()
+    net = PartialConv2d(1024, 2, 3, multi_channel=True)
+    load_checkpoint(net, source.state_dict())
+    exact = source.input_conv.weight.double() / (1024 * 9)
+    error = ((net.weight - exact).abs() / exact.abs().clamp_min(1e-30)).max()
+    assert error <= torch.finfo(torch.float32).eps
+
+
+def test_a_checkpoint_from_before_norms_counted_their_steps_loads() -> None:
+    state, net = dict(Published().state_dict()), Own()
+    del state["bn.num_batches_tracked"]
+    net.bn.num_batches_tracked.fill_(7)  # type: ignore[union-attr, operator]
+    report = load_checkpoint(net, state)
+    assert "bn.num_batches_tracked" not in (*report.loaded, *report.missing)
+    assert net.bn.num_batches_tracked == 7
+    del state["bn.running_mean"]
+    with pytest.raises(ValueError, match=r"2 missing: bn\.running_mean, bn\.num_batches_tracked"):
+        load_checkpoint(net, state)
+
+
 # Networks of ours
 
 
@@ -326,6 +348,12 @@ def test_without_strict_the_rest_is_loaded_and_reported() -> None:
         ({"weights": {"a": 1}}, "unknown layout with the keys weights"),
         ([1, 2], "expected a dictionary, got list"),
         ({"labels": []}, r"label: expected one of \[\], got None"),
+        ({"labels": ["a"], "a": {}}, "expected a state_dict under 'a', 'model'"),
+        ({"labels": ["a"]}, "expected a state_dict under 'a', 'model'"),
+        ({"labels": ["a"], "a": {"model": [1]}}, "expected a state_dict under 'a', 'model'"),
+        ({"labels": 3}, "expected a list under 'labels'"),
+        ({"model": {5: torch.ones(2)}}, "found others at 5"),
+        ({5: torch.ones(2)}, "found others at 5"),
     ],
 )
 def test_unknown_layouts_are_named(content: Any, words: str, tmp_path: Path) -> None:
@@ -340,3 +368,32 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.pth").write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty\.pth: cannot be read"):
         load_checkpoint(Own(), tmp_path / "empty.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"hello world", r"it is no checkpoint \(KeyError: 101\)"),
+        (b"\x80\x02.", r"it is no checkpoint \(IndexError: "),
+        (b"J(", r"it is no checkpoint \(error: "),
+        (b"<!DOCTYPE html>\n<html>", r"no checkpoint \(UnpicklingError: Unsupported operand 60\)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a pointer of git-lfs"),
+        (b"PK\x03\x04", "PytorchStreamReader failed"),
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_checkpoint_are_called_so(
+    content: bytes, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "other.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"other\.pth: cannot be read: .*{words}") as raised:
+        load_checkpoint(Own(), tmp_path / "other.pth")
+    assert "run code" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["posix\nmkdir", "unknown\nname"])
+def test_a_refused_global_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "evil.pth").write_bytes(b"\x80\x02c" + name.encode() + b"\n.")
+    with pytest.raises(
+        ValueError, match="reading it could run code: .* " + name.replace("\n", ".")
+    ):
+        load_checkpoint(Own(), tmp_path / "evil.pth")
