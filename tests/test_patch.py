@@ -298,6 +298,7 @@ def test_patching_twice_does_nothing_and_says_so() -> None:
     assert not again.replaced
     assert {row.reason for row in again.kept} == {"replaced already"}
     assert len(again.kept) == 5
+    assert again.summary == "0 replaced, 0 left alone, 5 ours already"
     assert [type(m) for m in net.modules()] == classes
 
 
@@ -314,7 +315,13 @@ def test_the_report_reads_as_a_table() -> None:
     root = patch_model(NaotoPartialConv(2, 3, 3))
     assert root.rows[0].name == "(the network itself)"
     nothing = patch_model(nn.Linear(2, 2))
-    assert str(nothing) == "no module of a known class found: nothing to replace"
+    assert str(nothing) == (
+        "no module of a known class found: nothing to replace. Known are, by name, PartialConv2d, "
+        "PartialConv3d, PartialConv, PConvBlock, RN_B, RN_L, RN_binarylabel; see docs/patching.md "
+        "of the sources"
+    )
+    mixed = nn.Sequential(PartialConv2d(2, 3, 3), NaotoPartialConv(2, 4, 3, groups=2))
+    assert patch_model(mixed).summary == "0 replaced, 1 left alone, 1 ours already"
     assert isinstance(nothing, PatchReport)
 
 

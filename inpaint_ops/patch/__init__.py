@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .families import Proposal, RefusalError, propose
+from .families import KNOWN, AlreadyError, Proposal, RefusalError, propose
 from .report import PatchReport, PatchRow
 from .twins import difference, undisturbed
 
@@ -22,6 +22,7 @@ class _Found:
     proposal: Proposal | None = None
     convert: Callable[[nn.Module], None] | None = None
     reason: str = ""
+    already: bool = False
 
 
 def patch_model(net: nn.Module, *, dry_run: bool = False) -> PatchReport:
@@ -68,7 +69,7 @@ def patch_model(net: nn.Module, *, dry_run: bool = False) -> PatchReport:
         for candidate in found.values():
             if candidate.convert is not None:
                 candidate.convert(candidate.module)
-    return PatchReport(tuple(_row(candidate) for candidate in found.values()), dry_run)
+    return PatchReport(tuple(_row(candidate) for candidate in found.values()), dry_run, KNOWN)
 
 
 def _candidates(net: nn.Module) -> dict[int, _Found]:
@@ -94,6 +95,7 @@ def _judged(module: nn.Module, name: str) -> _Found | None:
         proposal = propose(module)
     except RefusalError as refusal:
         candidate.reason = str(refusal)
+        candidate.already = isinstance(refusal, AlreadyError)
         return candidate
     if proposal is None:
         return None
@@ -129,4 +131,6 @@ def _row(candidate: _Found) -> PatchRow:
     became = None
     if candidate.convert is not None and candidate.proposal is not None:
         became = candidate.proposal.became
-    return PatchRow(tuple(candidate.names), candidate.published, became, candidate.reason)
+    return PatchRow(
+        tuple(candidate.names), candidate.published, became, candidate.reason, candidate.already
+    )

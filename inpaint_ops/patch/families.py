@@ -33,6 +33,10 @@ class RefusalError(Exception):
     """Why a module of a known name is left alone."""
 
 
+class AlreadyError(RefusalError):
+    """There is nothing to do: it is ours."""
+
+
 @dataclass(frozen=True)
 class Proposal:
     """How a module could be replaced: conversions to try in turn, and calls to compare."""
@@ -65,15 +69,15 @@ def propose(module: nn.Module) -> Proposal | None:
     Raises:
         RefusalError: the class has a known name, and the module is not what is known by it.
     """
-    cls, names = published_class(module), {family.name for family in FAMILIES}
+    cls, names = published_class(module), set(KNOWN)
     if isinstance(module, Patched):
         if module._published_class.__name__ in names:
-            raise RefusalError("replaced already")
+            raise AlreadyError("replaced already")
         return None
     families = [family for family in FAMILIES if family.name == cls.__name__]
     if isinstance(module, OURS):
         if families:
-            raise RefusalError("is ours already")
+            raise AlreadyError("is ours already")
         return None
     if not families:
         known = sorted(names & {parent.__name__ for parent in cls.__mro__})
@@ -359,3 +363,5 @@ FAMILIES = (
     Family("RN_L", ("x",), _rn_l),
     Family("RN_binarylabel", ("x", "label"), _label_norm),
 )
+
+KNOWN = tuple(dict.fromkeys(family.name for family in FAMILIES))

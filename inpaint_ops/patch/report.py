@@ -15,12 +15,14 @@ class PatchRow:
         found: its class, with the module that defines it.
         became: what computes it now; None: it was left alone.
         reason: why it was left alone, or how the replacement differs.
+        already: it is ours without that, or from an earlier call.
     """
 
     names: tuple[str, ...]
     found: str
     became: str | None
     reason: str
+    already: bool = False
 
     @property
     def name(self) -> str:
@@ -30,10 +32,17 @@ class PatchRow:
 
 @dataclass(frozen=True)
 class PatchReport:
-    """What :func:`patch_model` did, or would do; ``print`` shows a table."""
+    """What :func:`patch_model` did, or would do; ``print`` shows a table.
+
+    Args:
+        rows: one for each module of a known class.
+        dry_run: nothing was changed.
+        known: names of the classes that were looked for.
+    """
 
     rows: tuple[PatchRow, ...]
     dry_run: bool
+    known: tuple[str, ...]
 
     @property
     def replaced(self) -> tuple[PatchRow, ...]:
@@ -42,16 +51,21 @@ class PatchReport:
 
     @property
     def kept(self) -> tuple[PatchRow, ...]:
-        """The modules that were recognized and left alone; each has its reason."""
+        """The modules that were recognized and not replaced; each has its reason."""
         return tuple(row for row in self.rows if row.became is None)
 
     @property
     def summary(self) -> str:
         """The counts in a sentence."""
         if not self.rows:
-            return "no module of a known class found: nothing to replace"
+            return (
+                f"no module of a known class found: nothing to replace. Known are, by name, "
+                f"{', '.join(self.known)}; see docs/patching.md of the sources"
+            )
         verb = "would be replaced" if self.dry_run else "replaced"
-        return f"{len(self.replaced)} {verb}, {len(self.kept)} left alone"
+        already = sum(row.already for row in self.rows)
+        ours = f", {already} ours already" if already else ""
+        return f"{len(self.replaced)} {verb}, {len(self.kept) - already} left alone{ours}"
 
     def __str__(self) -> str:
         lines = [
