@@ -233,6 +233,27 @@ def test_check_runs_the_file_and_a_wrong_one_replaces_nothing(
         assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.pt2"]
 
 
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+def test_norms_by_hooks_are_computed_once_also_after_a_call(norm: str, tmp_path: Path) -> None:
+    net = Tiny()
+    getattr(nn.utils, norm)(net.conv)
+    with torch.no_grad():
+        for name, parameter in net.conv.named_parameters():
+            if name != "bias":
+                parameter.mul_(3)  # so that the weight is not the one from before the norm
+    expected = net.eval()(picture(1, 9, 9, channels=2), holes(1, 9, 9)).detach()
+    assert net.conv.weight.grad_fn is not None  # which copying refuses
+    names, hooks = list(net.state_dict()), len(net.conv._forward_pre_hooks)
+    found = export_model(net, tmp_path / "net.pt2", channels=2, check=20, result="prediction")
+    assert found is not None
+    assert found < 1e-5
+    assert (list(net.state_dict()), len(net.conv._forward_pre_hooks)) == (names, hooks)
+    program = torch.export.load(tmp_path / "net.pt2")
+    assert not any(name.endswith(("_g", "_v", "_orig", "_u")) for name in program.state_dict)
+    close(program.module()(picture(1, 9, 9, channels=2), holes(1, 9, 9)), expected)
+
+
 @pytest.mark.parametrize("opset", [18, 23])
 def test_opsets(tmp_path: Path, opset: int) -> None:
     found = export_model(tiny(), tmp_path / "tiny.onnx", channels=2, opset=opset, check=9)
@@ -311,12 +332,13 @@ def test_the_command(
         ([], "unet_mse.onnx is there already: give another --output, or --force"),
         (["-o", "net.pb"], "the file's suffix must be one of '.onnx', '.pt2', got '.pb'"),
         (["--size", "9"], "--size is for --check: give both"),
+        (["-o", "net.pt2", "--check", "--size", "0"], "check must be at least 1, got 0"),
         (["-o", "net.onnx", "--opset", "9"], "opset must be from 18 to 23, got 9"),
     ]:
         assert main(["export", "generator.safetensors", *arguments]) == 2
         assert capsys.readouterr().err == f"inpaint: {message}\n"
     assert main(["export", "nowhere"]) == 2
-    assert "nowhere: no such file" in capsys.readouterr().err
+    assert "unknown pretrained model 'nowhere'" in capsys.readouterr().err
     assert main(["export", "generator.safetensors", "-o", "missing/net.pt2"]) == 1
     assert capsys.readouterr().err == "inpaint: missing: no such folder\n"
     assert Path("unet_mse.onnx").read_bytes() == before

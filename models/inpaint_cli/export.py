@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("--size is for --check: give both")
     net, stored = load_generator(find_pretrained(options.checkpoint))
     output = options.output or Path(f"{stored['model']}.onnx")
+    size = 256 if options.size is None else options.size
     try:
         found = export_model(
             net,
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
             opset=options.opset,
             metadata={key: stored[key] for key in ("model", "options", "step") if key in stored},
             overwrite=options.force,
-            check=(options.size or 256) if options.check else None,
+            check=size if options.check else None,
         )
     except FileExistsError as error:
         raise UsageError(f"{error}: give another --output, or --force") from error

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic_shapes
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 import inpaint_ops
 
@@ -67,7 +69,8 @@ def export_program(
 
     The program takes `image` (N, C, H, W) and `mask` (N, 1, H, W), both float32 on the CPU, mask
     1 = valid, and returns (N, C, H, W). What lies in a hole, where the mask is 0, is never read,
-    and may be NaN. Parametrizations such as spectral norm are computed once.
+    and may be NaN. Spectral and weight norm, by hooks too, and other parametrizations are computed
+    once.
 
     Networks with region norms normalize over the whole batch, so that an image's output depends on
     those beside it, there as here.
@@ -215,8 +218,13 @@ def _channels(net: nn.Module) -> int:
 
 def _plain_copy(net: nn.Module) -> nn.Module:
     """A copy on the CPU whose parametrized weights are plain ones, for good."""
-    net = copy.deepcopy(net).cpu().requires_grad_(False)
+    net = _copy(net)
     for module in net.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
         if not parametrize.is_parametrized(module):
             continue
         assert isinstance(module.parametrizations, nn.ModuleDict)
@@ -226,7 +234,19 @@ def _plain_copy(net: nn.Module) -> nn.Module:
         del module.parametrizations
         for name, weight in weights.items():
             module.register_parameter(name, nn.Parameter(weight, requires_grad=False))
-    return net
+    return net.requires_grad_(False)
+
+
+def _copy(net: nn.Module) -> nn.Module:
+    """A copy on the CPU."""
+    # Norms by hooks keep the weight of the last call, with its graph, which cannot be copied.
+    computed = {
+        id(value): value.detach().clone()
+        for module in net.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    }
+    return copy.deepcopy(net, computed).cpu()
 
 
 def _require(*modules: str) -> None:
@@ -304,7 +324,7 @@ def _compare(
     size: int,
 ) -> float:
     """The largest difference between what was written and the network, on the CPU."""
-    deployed = Deployed(copy.deepcopy(net).cpu(), result)
+    deployed = Deployed(_copy(net), result)
     channels = program.example_inputs[0][0].shape[1]
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
