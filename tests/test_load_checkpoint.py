@@ -149,7 +149,7 @@ def test_a_half_precision_checkpoint_is_rescaled_in_full_precision() -> None:
 def test_a_checkpoint_from_before_norms_counted_their_steps_loads() -> None:
     state, net = dict(Published().state_dict()), Own()
     del state["bn.num_batches_tracked"]
-    net.bn.num_batches_tracked.fill_(7)  # type: ignore[union-attr, operator]
+    net.bn.num_batches_tracked.fill_(7)  # type: ignore[union-attr]
     report = load_checkpoint(net, state)
     assert "bn.num_batches_tracked" not in (*report.loaded, *report.missing)
     assert net.bn.num_batches_tracked == 7
