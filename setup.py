@@ -153,7 +153,12 @@ setup(
     },
     package_data={
         "inpaint_ops": ["py.typed", "_core.pyi"],
-        "inpaint_models": ["py.typed", "pretrained/*.safetensors", "training/recipes/*.yaml"],
+        "inpaint_models": [
+            "py.typed",
+            "pretrained/*.md",
+            "pretrained/*.safetensors",
+            "training/recipes/*.yaml",
+        ],
         "inpaint_cli": ["py.typed"],
     },
     ext_modules=[Extension("inpaint_ops._core", sources=[])],

@@ -13,9 +13,9 @@ import pytest
 import safetensors.torch
 import torch
 from inpaint_cli import main
-from inpaint_models import list_models
+from inpaint_models import create_model, list_models, weights
 from inpaint_models.training import checkpoints
-from inpaint_models.training.recipe import FOLDER, list_recipes, load_recipe
+from inpaint_models.training.recipe import FOLDER, dump_recipe, list_recipes, load_recipe
 from inpaint_models.training.systems import base, pconv_unet
 from PIL import Image
 from training_runs import TINY, Plain, TinyGan, draw_pictures, losses_of
@@ -241,7 +241,8 @@ def test_a_shown_recipe_is_a_file_to_start_from(
 
 def test_models_are_listed_and_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, trained = capsys.readouterr().out.splitlines()
+    assert trained == f"trained, for --model: {', '.join(weights.list_pretrained())}"
     assert [line.split()[0] for line in lines] == list_models()
     assert list_recipes() == list_models()
     assert len({line.index(line.split()[2]) for line in lines}) == 1
@@ -255,6 +256,41 @@ def test_models_are_listed_and_described(capsys: pytest.CaptureFixture[str]) -> 
     assert max(map(len, others)) <= 100
     assert main(["models", "pconv_unet"]) == 0
     assert "options.tv_region: hole" in capsys.readouterr().out
+
+
+def test_trained_networks_are_listed_and_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "trained, for --model: none"
+    net = create_model("unet_mse", width=4)
+    stored = {"model": "unet_mse", "options": '{"width": 4}'}
+    safetensors.torch.save_file(net.state_dict(), tmp_path / "bare.safetensors", stored)
+    recipe = dump_recipe(load_recipe("unet_mse", ["about=for this test", "batch_size=7"]))
+    safetensors.torch.save_file(
+        net.state_dict(), tmp_path / "small.safetensors", stored | {"recipe": recipe}
+    )
+    (tmp_path / "small.md").write_text("# small\n")
+
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "trained, for --model: bare, small"
+    assert main(["models", "small"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:6] == [
+        "small: trained weights of unet_mse",
+        "  options: width 4",
+        f"  parameters: {sum(p.numel() for p in net.parameters()):,}",
+        f"  weights: {tmp_path / 'small.safetensors'}",
+        f"  model card: {tmp_path / 'small.md'}",
+        "  training: for this test",
+    ]
+    assert any(line.startswith("  pictures: ") and "7 a step" in line for line in lines)
+    assert main(["models", "bare"]) == 0
+    printed = capsys.readouterr().out
+    assert "model card" not in printed
+    assert printed.splitlines()[-1] == "  training: the file holds no recipe"
+    assert "did you mean 'small'?" in _fails(capsys, 2, "models", "smal")
 
 
 def test_masks_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:

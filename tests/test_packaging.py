@@ -146,7 +146,7 @@ def test_a_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     packages = {"inpaint_ops", "inpaint_models", "inpaint_cli"}
     assert {name.split("/")[0].split("-")[0] for name in names} == packages
     assert "inpaint_ops/gone.py" not in names
-    kinds = (".py", ".pyi", ".safetensors", ".typed", ".yaml")
+    kinds = (".md", ".py", ".pyi", ".safetensors", ".typed", ".yaml")
     for package in ("inpaint_ops", "models/inpaint_models", "models/inpaint_cli"):
         here = {p for p in (ROOT / package).rglob("*") if p.suffix in kinds}
         prefix = ROOT / "models" if package.startswith("models") else ROOT

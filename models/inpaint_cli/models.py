@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import textwrap
 
 
@@ -12,7 +13,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "models",
         help="list the networks, or describe one",
         description="List the networks; with a name, describe that network and its discriminator: "
-        "inputs, options, what was decided where the paper is silent, recipe and losses.",
+        "inputs, options, what was decided where the paper is silent, recipe and losses; or a "
+        "trained one: its network and how it was trained.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a network")
     parser.set_defaults(run_command=run)
@@ -20,7 +22,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Print the list, or one card."""
-    from inpaint_models import list_discriminators, list_models, model_card
+    from inpaint_models import list_discriminators, list_models, list_pretrained, model_card
     from inpaint_models.errors import MissingPackageError, UsageError, unknown
 
     if options.name is None:
@@ -28,9 +30,13 @@ def run(options: argparse.Namespace) -> None:
         for name in list_models():
             card = model_card(name)
             print(f"{name:{width}} {card.parameters:>12,}  {card.title}")
+        print(f"trained, for --model: {', '.join(list_pretrained()) or 'none'}")
         return
     if options.name not in list_models():
-        raise UsageError(unknown("model", options.name, list_models()))
+        if options.name not in list_pretrained():
+            raise UsageError(unknown("model", options.name, [*list_models(), *list_pretrained()]))
+        _print_pretrained(options.name)
+        return
     _print_card(options.name, discriminator=False)
     if options.name in list_discriminators():
         print()
@@ -40,6 +46,50 @@ def run(options: argparse.Namespace) -> None:
         _print_training(options.name)
     except MissingPackageError as error:
         _print_entry("training", str(error))
+
+
+def _print_pretrained(name: str) -> None:
+    """What a file that comes with the package says of itself."""
+    from inpaint_models.errors import MissingPackageError
+    from inpaint_models.weights import find_pretrained, load_generator
+
+    path = find_pretrained(name)
+    net, stored = load_generator(path)
+    chosen = json.loads(stored["options"])
+    with_options = ", ".join(f"{option} {json.dumps(value)}" for option, value in chosen.items())
+    print(f"{name}: trained weights of {stored['model']}")
+    _print_entry("options", with_options or "none")
+    _print_entry("parameters", f"{sum(p.numel() for p in net.parameters()):,}")
+    print(f"  weights: {path}")
+    card = path.with_suffix(".md")
+    if card.is_file():
+        print(f"  model card: {card}")
+    if "recipe" not in stored:
+        _print_entry("training", "the file holds no recipe")
+        return
+    try:
+        _print_recipe(stored["recipe"], str(path))
+    except MissingPackageError as error:
+        _print_entry("training", str(error))
+
+
+def _print_recipe(text: str, source: str) -> None:
+    from inpaint_models.training.recipe import parse_recipe
+
+    recipe = parse_recipe(text, source)
+    _print_entry("training", recipe.about)
+    lengths = [
+        f"{name} {phase.epochs} epochs"
+        if phase.iterations is None
+        else f"{name} {phase.iterations} steps"
+        for name, phase in recipe.phases.items()
+    ]
+    _print_entry("phases", ", ".join(lengths))
+    _print_entry("losses", ", ".join(f"{k} {weight:g}" for k, weight in recipe.losses.items()))
+    _print_entry(
+        "pictures", f"{recipe.image_size} pixels wide and high, {recipe.batch_size} a step"
+    )
+    _print_entry("masks", recipe.masks.kind)
 
 
 def _print_training(name: str) -> None:
