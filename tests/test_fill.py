@@ -386,6 +386,23 @@ def test_alpha_is_the_mask_of_a_picture_without_one() -> None:
         fill(image.convert("RGB"), model=trained())
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_integers_do_not_wrap_around(dtype: str) -> None:
+    """White is above what the dtype holds, and the network predicts white."""
+    net = trained()
+    last = net.get_submodule("dec1.conv")
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    nn.init.constant_(last.bias, 9)
+    most = int(np.iinfo(dtype).max)
+    image, known = np.full((40, 50, 3), most, dtype), _mask(40, 50, (10, 20, 12, 30))
+    filled = fill(image, known, model=net, value_range=(-most, most * 1.2))
+    assert (filled == most).all()
+    nn.init.constant_(last.bias, -9)
+    filled = fill(image, known, model=net, value_range=(-most, most * 1.2))
+    assert (filled[~known] == 0).all()
+
+
 def test_a_grey_picture_is_filled_by_the_mean_of_three_channels() -> None:
     net, image, known = trained(), picture(1, 40, 50, channels=1), _mask(40, 50, (10, 16, 12, 30))
     expected = _whole(net, image.expand(-1, 3, -1, -1), known).mean(1, keepdim=True)
@@ -401,6 +418,7 @@ def test_a_grey_picture_is_filled_by_the_mean_of_three_channels() -> None:
         lambda known: known.astype(np.int64),
         lambda known: known.astype(np.float64),
         lambda known: np.where(known, 1, 0.99).astype(np.float32),
+        lambda known: known[::-1, ::-1].copy()[::-1, ::-1],  # strides that torch does not know
         lambda known: known[None],
         lambda known: known[:, :, None],
         lambda known: known[None, None],
