@@ -445,6 +445,19 @@ def test_several_pictures_have_a_mask_each_or_one_for_all() -> None:
     assert torch.equal(both[1][:, known[0]], images[1][:, known[0]])
 
 
+class _Half(nn.Module):
+    """A network without parameters."""
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        return torch.full_like(image, 0.5)
+
+
+def test_a_network_without_parameters_fills() -> None:
+    image, known = picture(1, 40, 50), _mask(40, 50, (10, 20, 12, 30))
+    filled = fill(image, known, model=_Half().eval())
+    assert (filled[:, :, ~known] == 0.5).all()
+
+
 def test_nothing_to_fill_gives_a_copy() -> None:
     image = _pixels(20, 30)
     filled = fill(image, np.ones((20, 30), bool), model=trained())
@@ -466,6 +479,8 @@ def test_axes_say_what_is_what() -> None:
         fill(tensor, known, model=net, axes="NHWC").numpy(), expected.transpose(0, 2, 3, 1)
     )
 
+
+LONG = np.dtype(np.longdouble)
 
 REFUSED: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "no image": (
@@ -534,8 +549,13 @@ REFUSED: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     ),
     "dtype": (
         TypeError,
-        "image must be of dtype uint8, uint16 or floating-point, got int64",
+        "image must be of dtype uint8, uint16 or floating-point of up to 64 bits, got int64",
         lambda: _try(image=np.zeros((9, 12), int)),
+    ),
+    "long floats": (
+        TypeError,
+        f"floating-point of up to 64 bits, got {LONG}",
+        lambda: _try(image=np.zeros((9, 12), LONG)),
     ),
     "shape": (
         ValueError,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import pytest
 import torch
@@ -299,6 +300,37 @@ def test_packed_values_stay_as_they_are_packed(tmp_path: Path, net: nn.Module, m
     known = raw.values != -32768
     assert np.array_equal(filled.values[known], raw.values[known])
     assert (filled.values != -32768).all()
+
+
+def test_no_variable_gets_a_fill_value_that_it_had_not(tmp_path: Path, model: str) -> None:
+    path, out = tmp_path / "field.nc", tmp_path / "filled.nc"
+    without: dict[str, Any] = {"_FillValue": None}
+    encoding = {"lat": without, "lon": without, "orog": {"_FillValue": -1.0}}
+    _dataset().to_netcdf(path, encoding=encoding)
+    assert _run(path, "-o", out, "--variable", "tas", "--model", model) == 0
+    before, after = (xarray.load_dataset(x, decode_cf=False) for x in (path, out))
+    for name, variable in before.variables.items():
+        np.testing.assert_equal(after[name].attrs, variable.attrs)
+
+
+def test_files_that_could_not_be_copied_whole_are_refused(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "field.nc", tmp_path / "filled.nc"
+    words = (path, "-o", out, "--variable", "tas", "--model", model)
+    _dataset().to_netcdf(path)
+    with netCDF4.Dataset(path, "a") as file:
+        other = file.createVariable("other", "f4", ("lat", "lon"), fill_value=-1)
+        other.missing_value = np.float32(-2)
+    assert _run(*words) == 1
+    said = "field.nc could not be written again: Variable 'other' has conflicting _FillValue"
+    assert said in capsys.readouterr().err
+    _dataset().to_netcdf(path)
+    for group in ("winter", "summer"):
+        _dataset().to_netcdf(path, group=group, mode="a")
+    assert _run(*words) == 1
+    assert "field.nc has the groups winter, summer: take one" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_an_array_file_is_filled(tmp_path: Path, net: nn.Module, model: str) -> None:

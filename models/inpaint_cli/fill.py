@@ -229,7 +229,7 @@ def _check_inputs_stay(options: argparse.Namespace, jobs: Sequence[tuple[Path, P
         status = path.stat()
         return status.st_dev, status.st_ino
 
-    inputs = {}
+    inputs: dict[tuple[int, int], Path] = {}
     for picture, _ in jobs:
         masks = [] if options.mask is None else _masks_named_as(options, picture)
         inputs |= {identity(path): path for path in (*masks, picture) if path.exists()}

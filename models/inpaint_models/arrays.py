@@ -122,9 +122,11 @@ def _fill(image: Values, axes: str, mask: Mask, settings: Settings) -> Values:
     check_axes(axes, image.ndim)
     if 0 in image.shape:
         raise ValueError(f"image must have at least one pixel, got shape {image.shape}")
-    if image.dtype.kind != "f" and image.dtype.name not in _WHITE:
+    floats = image.dtype.kind == "f" and image.dtype.itemsize <= 8  # torch has no longer ones
+    if not floats and image.dtype.name not in _WHITE:
         raise TypeError(
-            f"image must be of dtype uint8, uint16 or floating-point, got {image.dtype}"
+            f"image must be of dtype uint8, uint16 or floating-point of up to 64 bits, got "
+            f"{image.dtype}"
         )
     filled = image.copy()
     # A view of it, which is what is filled.

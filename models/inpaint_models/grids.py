@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Hashable
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,7 +101,8 @@ def fill_netcdf(path: Path, out: Path, variable: str | None, **arguments: Any) -
 
     Raises:
         MissingPackageError: xarray or netCDF4 is not installed.
-        DataError: `path` cannot be read.
+        DataError: `path` cannot be read, or holds what could not be written again: groups, or a
+            variable with two different values for what is missing.
         UsageError: there is no such variable, or several and none is named.
     """
     for module in ("xarray", "netCDF4"):
@@ -109,15 +111,9 @@ def fill_netcdf(path: Path, out: Path, variable: str | None, **arguments: Any) -
                 f"NetCDF needs {module.lower()}, which is not installed: "
                 f"pip install 'inpaint_ops[grids]'"
             )
-    import xarray
-
     from .filling import fill
 
-    try:
-        # Times stay the numbers that they are.
-        dataset = xarray.load_dataset(path, engine="netcdf4", decode_times=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    dataset = _read_netcdf(path)
     fields = [
         str(name)
         for name, field in dataset.data_vars.items()
@@ -134,6 +130,34 @@ def fill_netcdf(path: Path, out: Path, variable: str | None, **arguments: Any) -
     with replacing(out) as temporary:
         dataset.to_netcdf(temporary, engine="netcdf4")
     return int(field.isnull().sum())
+
+
+def _read_netcdf(path: Path) -> xarray.Dataset:
+    """All of a file, in a state to be written again as it was."""
+    import netCDF4
+    import xarray
+
+    try:
+        with netCDF4.Dataset(path) as file:
+            groups = ", ".join(file.groups)
+        if groups:
+            raise DataError(f"{path} has the groups {groups}: take one out into its own file first")
+        with warnings.catch_warnings():
+            # What it says is refused below.
+            warnings.filterwarnings("ignore", ".*multiple fill values", xarray.SerializationWarning)
+            # Times stay the numbers that they are.
+            dataset = xarray.load_dataset(path, engine="netcdf4", decode_times=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    for name, variable in dataset.variables.items():
+        # Else xarray gives NaN to every one of floats.
+        variable.encoding.setdefault("_FillValue", None)
+        nothing = variable.isel({dim: slice(0) for dim in variable.dims})
+        try:
+            xarray.conventions.encode_cf_variable(nothing, name=name)
+        except ValueError as error:
+            raise DataError(f"{path} could not be written again: {error}") from error
+    return dataset
 
 
 def _by_letter(mask: xarray.DataArray, array: xarray.DataArray, axes: str) -> NDArray[Any]:
@@ -172,7 +196,8 @@ def _laid_out(
                     f"mask[{dim!r}] = image[{dim!r}]"
                 )
             values = values.isel({dim: order})
-    return values.set_dims({dim: array.sizes[dim] for dim in dims}).transpose(*dims).values
+    sizes = {dim: array.sizes[dim] for dim in dims}
+    return np.asarray(values.set_dims(sizes).transpose(*dims).values)
 
 
 def _named(array: xarray.DataArray, names: frozenset[str]) -> str | None:
