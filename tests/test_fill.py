@@ -386,6 +386,23 @@ def test_alpha_is_the_mask_of_a_picture_without_one() -> None:
         fill(image.convert("RGB"), model=trained())
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_integers_do_not_wrap_around(dtype: str) -> None:
+    """White is above what the dtype holds, and the network predicts white."""
+    net = trained()
+    last = net.get_submodule("dec1.conv")
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    nn.init.constant_(last.bias, 9)
+    most = int(np.iinfo(dtype).max)
+    image, known = np.full((40, 50, 3), most, dtype), _mask(40, 50, (10, 20, 12, 30))
+    filled = fill(image, known, model=net, value_range=(-most, most * 1.2))
+    assert (filled == most).all()
+    nn.init.constant_(last.bias, -9)
+    filled = fill(image, known, model=net, value_range=(-most, most * 1.2))
+    assert (filled[~known] == 0).all()
+
+
 def test_a_grey_picture_is_filled_by_the_mean_of_three_channels() -> None:
     net, image, known = trained(), picture(1, 40, 50, channels=1), _mask(40, 50, (10, 16, 12, 30))
     expected = _whole(net, image.expand(-1, 3, -1, -1), known).mean(1, keepdim=True)
@@ -401,6 +418,7 @@ def test_a_grey_picture_is_filled_by_the_mean_of_three_channels() -> None:
         lambda known: known.astype(np.int64),
         lambda known: known.astype(np.float64),
         lambda known: np.where(known, 1, 0.99).astype(np.float32),
+        lambda known: known[::-1, ::-1].copy()[::-1, ::-1],  # strides that torch does not know
         lambda known: known[None],
         lambda known: known[:, :, None],
         lambda known: known[None, None],
@@ -427,6 +445,19 @@ def test_several_pictures_have_a_mask_each_or_one_for_all() -> None:
     assert torch.equal(both[1][:, known[0]], images[1][:, known[0]])
 
 
+class _Half(nn.Module):
+    """A network without parameters."""
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        return torch.full_like(image, 0.5)
+
+
+def test_a_network_without_parameters_fills() -> None:
+    image, known = picture(1, 40, 50), _mask(40, 50, (10, 20, 12, 30))
+    filled = fill(image, known, model=_Half().eval())
+    assert (filled[:, :, ~known] == 0.5).all()
+
+
 def test_nothing_to_fill_gives_a_copy() -> None:
     image = _pixels(20, 30)
     filled = fill(image, np.ones((20, 30), bool), model=trained())
@@ -448,6 +479,8 @@ def test_axes_say_what_is_what() -> None:
         fill(tensor, known, model=net, axes="NHWC").numpy(), expected.transpose(0, 2, 3, 1)
     )
 
+
+LONG = np.dtype(np.longdouble)
 
 REFUSED: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "no image": (
@@ -516,8 +549,13 @@ REFUSED: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     ),
     "dtype": (
         TypeError,
-        "image must be of dtype uint8, uint16 or floating-point, got int64",
+        "image must be of dtype uint8, uint16 or floating-point of up to 64 bits, got int64",
         lambda: _try(image=np.zeros((9, 12), int)),
+    ),
+    "long floats": (
+        TypeError,
+        f"floating-point of up to 64 bits, got {LONG}",
+        lambda: _try(image=np.zeros((9, 12), LONG)),
     ),
     "shape": (
         ValueError,

@@ -129,6 +129,44 @@ def test_the_orientation_is_kept(orientation: int, suffix: str) -> None:
     assert difference.mean() <= (4 if suffix == "jpg" else 0)
 
 
+def test_what_is_known_stays_under_transparency() -> None:
+    image = Image.fromarray(np.dstack([_pixels(), np.full((44, 60), 255, np.uint8)]))
+    image.paste((9, 8, 7, 0), (0, 0, 9, 9))
+    image.save("a.png")
+    for out in ("b.webp", "b.png"):
+        assert _run("a.png", "mask.png", "-o", out) == 0
+        assert np.array_equal(_open(out)[_known()], np.asarray(image)[_known()])
+
+
+def test_a_pgm_is_grey(capsys: pytest.CaptureFixture[str]) -> None:
+    for mode in ("L", "I;16"):
+        MODES[mode]().save("grey.png")
+        assert _run("grey.png", "mask.png", "-o", "b.pgm", "--force") == 0
+        assert Path("b.pgm").read_bytes().startswith(b"P5")
+    Path("b.pgm").unlink()
+    Image.fromarray(_pixels()).save("a.png")
+    assert _run("a.png", "mask.png", "-o", "b.pgm") == 1
+    assert "b.pgm: a .pgm is grey and holds no picture of mode RGB" in capsys.readouterr().err
+    assert not Path("b.pgm").exists()
+
+
+def test_a_mask_that_is_mostly_hole_brings_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(_pixels()).save("a.png")
+    assert _run("a.png", "mask.png", "-o", "b.png") == 0
+    assert not capsys.readouterr().err
+    assert _run("a.png", "mask.png", "-o", "c.png", "--polarity", "white=valid") == 0
+    said = "inpaint: 98.2% of a.png is hole: is white the hole? see --polarity\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_colour_that_is_nowhere_brings_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(_pixels()).save("a.png")
+    assert _run("a.png", "-o", "b.png", "--hole-colour", "red") == 0
+    said = capsys.readouterr()
+    assert said.out == "b.png: a copy, there is no hole\n"
+    assert said.err == "inpaint: a.png has no pixel of red: near ones need --tolerance\n"
+
+
 def test_a_format_without_exif_is_written_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -279,6 +317,29 @@ REFUSED: dict[str, tuple[str, int, Callable[[], Sequence[object]]]] = {
         2,
         lambda: ["a.png", "--hole-colour", "pinkish"],
     ),
+    "tolerance": (
+        "--tolerance must be from 0 to 255, got -1",
+        2,
+        lambda: ["a.png", "--hole-colour", "red", "--tolerance", "-1"],
+    ),
+    "a mask of 0 and 1": (
+        "ones.png is not a mask: its values are 0 to 1: a mask is black and white, 0 and 255",
+        1,
+        lambda: ["a.png", _save("ones.png", Image.fromarray((~_known()).astype(np.uint8)))],
+    ),
+    "a wide mask of 0 and 1": (
+        "ones.png is not a mask: its values are 0 to 1: a mask is black and white, 0 and 65535",
+        1,
+        lambda: ["a.png", _save("ones.png", Image.fromarray((~_known()).astype(np.uint16)))],
+    ),
+    "a mask of white and nearly white": (
+        "light.png is not a mask: its values are 250 to 255",
+        1,
+        lambda: [
+            "a.png",
+            _save("light.png", Image.fromarray(np.where(_known(), 255, 250).astype(np.uint8))),
+        ],
+    ),
     "other size": (
         "small.png has 7 x 5 pixels, but a.png has 60 x 44",
         1,
@@ -375,7 +436,8 @@ def test_what_cannot_be_filled_is_refused_in_one_line(
     ("out", "said"),
     [
         ("b.gif", "b.gif: pictures are written as .bmp, .jpeg"),
-        ("b", "got 'no suffix'"),
+        ("b", "b is no folder that exists, and names no file: pictures are written as .bmp"),
+        ("b/", "b is no folder that exists"),
         ("none/b.png", "none: no such folder"),
         ("b.jpg", "JPEG holds no picture of mode I;16"),
     ],
@@ -522,6 +584,28 @@ class TestFolders:
         assert _run("photos", "photos/masks", "-o", "photos/out", "--force") == 0
         found = sorted(p.name for p in Path("photos/out").rglob("*.*"))
         assert found == ["one.png", "three.png", "two.bmp"]
+
+    def test_results_may_go_beside_the_folder(self) -> None:
+        """OUT holds the pictures and the masks."""
+        Path("photos/sub/three.png").unlink()
+        assert _run("photos", "masks", "-o", ".") == 0
+        for name in ("one.png", "two.bmp"):
+            assert np.array_equal(_open(name), _filled(_pixels(), _known()))
+
+    def test_another_pictures_input_is_never_written_to(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Through links: what the first would write is the second's mask, or the second itself."""
+        for other in ("masks/sub/three.png", "photos/two.bmp"):
+            out = Path(other).parent.name + "-out"
+            Path(out).mkdir()
+            os.link(other, f"{out}/one.png")
+            before = Path(other).read_bytes()
+            assert _run("photos", "masks", "-o", out, "--force") == 2
+            said = f"{out}/one.png is {other}, an input, which is never written to"
+            assert said in capsys.readouterr().err
+            assert Path(other).read_bytes() == before
+            assert [path.name for path in Path(out).iterdir()] == ["one.png"]
 
     def test_what_is_there_is_left_without_force(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("out").mkdir()

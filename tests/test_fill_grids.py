@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import pytest
 import torch
@@ -200,6 +201,65 @@ def test_a_mask_may_have_names_too(net: nn.Module) -> None:
     xarray.testing.assert_identical(said, expected)
 
 
+@pytest.mark.parametrize("axes", [None, "NHW"])
+class TestMasksOfOtherOrder:
+    """A mask belongs to an image by names and labels, not by positions."""
+
+    def _known(self) -> xarray.DataArray:
+        known = xarray.ones_like(_dataset()["tas"], bool)
+        known[:, 3:6, 30:40] = False
+        known[1, 20:23, 5:9] = False
+        return known
+
+    def test_coordinates_that_run_the_other_way(self, net: nn.Module, axes: str | None) -> None:
+        field, known = _dataset()["tas"].fillna(280), self._known()
+        expected = fill(field, known.values, model=net, value_range="known", axes="NHW")
+        for mask in (known[:, ::-1], known[:, :, ::-1], known[::-1, ::-1].drop_vars("lon")):
+            filled = fill(field, mask, model=net, value_range="known", axes=axes)
+            xarray.testing.assert_identical(filled, expected)
+        # From north to south, as many models have it.
+        field = field.isel(lat=slice(None, None, -1))
+        expected = fill(field, known.values[:, ::-1], model=net, value_range="known", axes="NHW")
+        filled = fill(field, known, model=net, value_range="known", axes=axes)
+        xarray.testing.assert_identical(filled, expected)
+
+    def test_dimensions_in_another_order(self, net: nn.Module, axes: str | None) -> None:
+        field, known = _dataset()["tas"].fillna(280), self._known()
+        expected = fill(field, known.values, model=net, value_range="known", axes="NHW")
+        for mask in (known.transpose("lon", "time", "lat"), known.transpose("lon", "lat", "time")):
+            filled = fill(field, mask, model=net, value_range="known", axes=axes)
+            xarray.testing.assert_identical(filled, expected)
+        turned = field.transpose("lon", "time", "lat")
+        filled = fill(turned, known, model=net, value_range="known", axes=axes and "WNH")
+        xarray.testing.assert_identical(filled.transpose(*field.dims), expected)
+
+    def test_what_does_not_match_is_refused(self, net: nn.Module, axes: str | None) -> None:
+        field, known = _dataset()["tas"].fillna(280), self._known()
+        refused = {
+            "coordinate 'lat', in any order, got other labels": (
+                known.assign_coords(lat=known["lat"] + 1e-6),
+                known.assign_coords(lat=np.zeros(32)),
+            ),
+            "got 'y'": (known.rename(lat="y"), known[0].expand_dims("y")),
+            "size along 'lon', 48, got 47": (known[:, :, 1:],),
+        }
+        for said, masks in refused.items():
+            for mask in masks:
+                with pytest.raises(ValueError, match=said):
+                    fill(field, mask, model=net, value_range="known", axes=axes)
+
+
+def test_a_mask_with_names_goes_with_channels() -> None:
+    net = trained(in_channels=2)
+    field = xarray.DataArray(_field(2, 32, 32), dims=("band", "y", "x")).fillna(280)
+    known = xarray.ones_like(field[0], bool)
+    known[3:6, 20:30] = False
+    expected = fill(field, known.values, model=net, value_range="known", axes="CHW")
+    for mask in (known, known.T):
+        filled = fill(field, mask, model=net, value_range="known", axes="CHW")
+        xarray.testing.assert_identical(filled, expected)
+
+
 @pytest.fixture
 def model(tmp_path: Path, net: nn.Module) -> str:
     path = tmp_path / "net.safetensors"
@@ -240,6 +300,37 @@ def test_packed_values_stay_as_they_are_packed(tmp_path: Path, net: nn.Module, m
     known = raw.values != -32768
     assert np.array_equal(filled.values[known], raw.values[known])
     assert (filled.values != -32768).all()
+
+
+def test_no_variable_gets_a_fill_value_that_it_had_not(tmp_path: Path, model: str) -> None:
+    path, out = tmp_path / "field.nc", tmp_path / "filled.nc"
+    without: dict[str, Any] = {"_FillValue": None}
+    encoding = {"lat": without, "lon": without, "orog": {"_FillValue": -1.0}}
+    _dataset().to_netcdf(path, encoding=encoding)
+    assert _run(path, "-o", out, "--variable", "tas", "--model", model) == 0
+    before, after = (xarray.load_dataset(x, decode_cf=False) for x in (path, out))
+    for name, variable in before.variables.items():
+        np.testing.assert_equal(after[name].attrs, variable.attrs)
+
+
+def test_files_that_could_not_be_copied_whole_are_refused(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "field.nc", tmp_path / "filled.nc"
+    words = (path, "-o", out, "--variable", "tas", "--model", model)
+    _dataset().to_netcdf(path)
+    with netCDF4.Dataset(path, "a") as file:
+        other = file.createVariable("other", "f4", ("lat", "lon"), fill_value=-1)
+        other.missing_value = np.float32(-2)
+    assert _run(*words) == 1
+    said = "field.nc could not be written again: Variable 'other' has conflicting _FillValue"
+    assert said in capsys.readouterr().err
+    _dataset().to_netcdf(path)
+    for group in ("winter", "summer"):
+        _dataset().to_netcdf(path, group=group, mode="a")
+    assert _run(*words) == 1
+    assert "field.nc has the groups winter, summer: take one" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_an_array_file_is_filled(tmp_path: Path, net: nn.Module, model: str) -> None:

@@ -109,7 +109,10 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"{options.mask}: no such file or folder")
     if options.mask is not None and options.hole_colour is not None:
         raise UsageError("give either MASK or --hole-colour")
+    if not 0 <= options.tolerance <= 255:
+        raise UsageError(f"--tolerance must be from 0 to 255, got {options.tolerance}")
     jobs = _folder_jobs(options) if options.picture.is_dir() else [_single_job(options)]
+    _check_inputs_stay(options, jobs)
     device = "cuda" if choose_accelerator(options.accelerator) == "gpu" else "cpu"
     net = load_pretrained(options.model).to(device)
     if not options.picture.is_dir():
@@ -137,9 +140,10 @@ def _folder_jobs(options: argparse.Namespace) -> list[tuple[Path, Path]]:
         raise UsageError(f"{out} is a file, but {folder} is a folder")
     if out.resolve() == folder.resolve():
         raise UsageError(f"{out} is the folder of the pictures: give another OUT")
-    inner = [x.resolve() for x in (out, options.mask) if x is not None]
-    if folder.resolve() in inner:
+    if options.mask is not None and options.mask.resolve() == folder.resolve():
         raise UsageError(f"{folder} is given for the pictures and for the masks")
+    given = [x.resolve() for x in (out, options.mask) if x is not None]
+    inner = [x for x in given if x.is_relative_to(folder.resolve())]
     found = [
         path
         for path in sorted(folder.rglob("*"))
@@ -179,7 +183,7 @@ def _fill_file(options: argparse.Namespace, net: nn.Module, picture: Path, out: 
     from inpaint_models.errors import DataError
 
     mask = _mask_of(options, picture)
-    _check_target(options, [picture, *([mask] if mask else [])], out)
+    _check_target(options, out)
     grid = picture.suffix.lower() in _GRIDS
     try:
         missing = (_fill_grid if grid else _fill_picture)(options, net, picture, mask, out)
@@ -191,30 +195,53 @@ def _fill_file(options: argparse.Namespace, net: nn.Module, picture: Path, out: 
 def _mask_of(options: argparse.Namespace, picture: Path) -> Path | None:
     """MASK itself, or the one file of the mask folder that has the picture's name."""
     from inpaint_models.errors import DataError
-    from inpaint_models.pictures import EXTENSIONS
 
-    mask: Path | None = options.mask
-    if mask is None or not mask.is_dir():
-        return mask
-    beside = mask / picture.relative_to(options.picture)
-    found = sorted(
-        path
-        for path in beside.parent.glob("*")
-        if path.stem == picture.stem and path.suffix.lower() in EXTENSIONS
-    )
+    if options.mask is None:
+        return None
+    found = _masks_named_as(options, picture)
     if len(found) != 1:
+        wanted = (options.mask / picture.relative_to(options.picture)).with_suffix(".*")
         names = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{picture}: expected one mask {beside.with_suffix('.*')}, found {names}")
+        raise DataError(f"{picture}: expected one mask {wanted}, found {names}")
     return found[0]
 
 
-def _check_target(options: argparse.Namespace, inputs: Sequence[Path], out: Path) -> None:
+def _masks_named_as(options: argparse.Namespace, picture: Path) -> list[Path]:
+    """MASK itself, or all files of the mask folder that have the picture's name."""
+    from inpaint_models.pictures import EXTENSIONS
+
+    mask: Path = options.mask
+    if not mask.is_dir():
+        return [mask]
+    return sorted(
+        path
+        for path in (mask / picture.relative_to(options.picture)).parent.glob("*")
+        if path.stem == picture.stem and path.suffix.lower() in EXTENSIONS
+    )
+
+
+def _check_inputs_stay(options: argparse.Namespace, jobs: Sequence[tuple[Path, Path]]) -> None:
+    """Refuse to write to any input, be it another picture's."""
     from inpaint_models.errors import UsageError
 
-    for path in inputs:
-        # By device and number of the file: also through links of either kind.
-        if out.exists() and out.samefile(path):
+    def identity(path: Path) -> tuple[int, int]:
+        # Device and number of the file: the same through links of either kind.
+        status = path.stat()
+        return status.st_dev, status.st_ino
+
+    inputs: dict[tuple[int, int], Path] = {}
+    for picture, _ in jobs:
+        masks = [] if options.mask is None else _masks_named_as(options, picture)
+        inputs |= {identity(path): path for path in (*masks, picture) if path.exists()}
+    for _, out in jobs:
+        path = inputs.get(identity(out)) if out.exists() else None
+        if path is not None:
             raise UsageError(f"{out} is {path}, an input, which is never written to")
+
+
+def _check_target(options: argparse.Namespace, out: Path) -> None:
+    from inpaint_models.errors import UsageError
+
     if out.is_dir():
         raise UsageError(f"{out} is a folder")
     if out.exists() and not options.force:
@@ -255,7 +282,16 @@ def _fill_picture(
         known = _marked(options, image, path)
     filled = fill(image, known, model=net, wrap=options.wrap, **_limits(options))
     write_picture(picture, filled, out)
-    return "" if known.all() else f"{1 - known.mean():.2%}"
+    missing = 1 - known.mean()
+    if mask is not None and missing > 0.5:
+        _hint(f"{missing:.1%} of {path} is hole: is white the hole? see --polarity")
+    if options.hole_colour is not None and known.all():
+        _hint(f"{path} has no pixel of {options.hole_colour}: near ones need --tolerance")
+    return f"{missing:.2%}" if missing else ""
+
+
+def _hint(text: str) -> None:
+    print(f"inpaint: {text}", file=sys.stderr)
 
 
 def _marked(options: argparse.Namespace, image: Image.Image, path: Path) -> NDArray[np.bool_]:

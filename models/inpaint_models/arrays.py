@@ -66,6 +66,17 @@ def fill_array(image: Values, mask: Mask, settings: Settings) -> Values:
     return _fill(image, axes, mask, settings)
 
 
+def check_axes(axes: str, dimensions: int) -> None:
+    """Raise ValueError unless `axes` names each of so many axes."""
+    letters = set(axes)
+    unlike = len(letters) != len(axes) or not {"H", "W"} <= letters <= set("NCHW")
+    if unlike or len(axes) != dimensions:
+        raise ValueError(
+            f"axes must have one letter for each of the image's {dimensions} axes, H, W and at "
+            f"most one C and one N, got {axes!r}"
+        )
+
+
 def read_mask(mask: Mask, pictures: int, height: int, width: int) -> NDArray[np.bool_]:
     """What a mask says is known, (N, H, W).
 
@@ -102,30 +113,26 @@ def read_mask(mask: Mask, pictures: int, height: int, width: int) -> NDArray[np.
     # In this machine's byte order, and of a dtype that torch can count.
     wide = plane.dtype.kind in "ui" and plane.dtype.itemsize > 1
     native = np.int64 if wide else plane.dtype.newbyteorder("=")
-    check_mask_values(torch.tensor(plane.astype(native, copy=False)))
+    check_mask_values(torch.tensor(np.ascontiguousarray(plane, native)))
     known = plane == 1 if plane.dtype.kind == "f" else plane != 0
     return np.broadcast_to(known.reshape(-1, height, width), (pictures, height, width))
 
 
 def _fill(image: Values, axes: str, mask: Mask, settings: Settings) -> Values:
-    letters = set(axes)
-    unlike = len(letters) != len(axes) or not {"H", "W"} <= letters <= set("NCHW")
-    if unlike or len(axes) != image.ndim:
-        raise ValueError(
-            f"axes must have one letter for each of the image's {image.ndim} axes, H, W and at "
-            f"most one C and one N, got {axes!r}"
-        )
+    check_axes(axes, image.ndim)
     if 0 in image.shape:
         raise ValueError(f"image must have at least one pixel, got shape {image.shape}")
-    if image.dtype.kind != "f" and image.dtype.name not in _WHITE:
+    floats = image.dtype.kind == "f" and image.dtype.itemsize <= 8  # torch has no longer ones
+    if not floats and image.dtype.name not in _WHITE:
         raise TypeError(
-            f"image must be of dtype uint8, uint16 or floating-point, got {image.dtype}"
+            f"image must be of dtype uint8, uint16 or floating-point of up to 64 bits, got "
+            f"{image.dtype}"
         )
     filled = image.copy()
     # A view of it, which is what is filled.
     planes = filled.transpose([axes.index(letter) for letter in "NCHW" if letter in axes])
     for axis, letter in enumerate("NC"):
-        if letter not in letters:
+        if letter not in axes:
             planes = np.expand_dims(planes, axis)
     channels, wanted = planes.shape[1], getattr(settings.net, "in_channels", planes.shape[1])
     if channels not in (1, wanted):

@@ -65,7 +65,8 @@ class Canvas:
     def write(self, box: Box, prediction: Tensor) -> None:
         """Put a prediction, (1, C, h, w), where the picture is not known.
 
-        It is clamped to what networks know, [0, 1]; for integers it is rounded.
+        It is clamped to what networks know, [0, 1]; for integers it is rounded, and clipped to what
+        they hold.
         """
         _, _, rows, columns = box.slices
         part = self.values[:, rows, columns]
@@ -73,7 +74,8 @@ class Canvas:
         unit = prediction[0].clamp(0, 1).double().cpu().numpy()
         values = self.low * (1 - unit) + self.high * unit
         if not np.issubdtype(part.dtype, np.floating):
-            values = np.rint(values)
+            # `low` and `high` may lie beyond what the dtype holds.
+            values = np.rint(values).clip(np.iinfo(part.dtype).min, np.iinfo(part.dtype).max)
         hole = np.isnan(part) if self.only_nan else ~self.known[rows, columns]
         np.copyto(part, values.astype(part.dtype), where=hole)
 

@@ -99,7 +99,7 @@ def _fill_box(
         assert below is not None
         canvas.write(box, below)
         return
-    parameter = next(net.parameters())
+    parameter = next(net.parameters(), torch.empty(0))
     image, mask = (x.to(parameter.device) for x in canvas.read(window, parameter.dtype))
     if len(canvas.values) == 1:
         image = image.expand(-1, getattr(net, "in_channels", 1), -1, -1)

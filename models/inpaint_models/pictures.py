@@ -32,6 +32,7 @@ MAX_PIXELS = 89_478_485
 gigabyte in memory."""
 
 _WRITTEN_AS = {".jpg": "JPEG", ".tif": "TIFF", ".pgm": "PPM"}
+_PGM_MODES = ("L", "I;16")
 _WRITTEN_MODES = {
     "BMP": ("RGB", "L", "1"),
     "JPEG": ("RGB", "L", "1"),
@@ -117,7 +118,8 @@ def read_mask_picture(path: Path, polarity: str, max_pixels: int = MAX_PIXELS) -
         max_pixels: as of `read_picture`.
 
     Raises:
-        DataError: it cannot be read, is transparent somewhere, or is no mask but a photograph.
+        DataError: it cannot be read, is transparent somewhere, is no mask but a photograph, or is
+            of one side alone without being wholly black or wholly white, as masks of 0 and 1 are.
     """
     image = read_picture(path, max_pixels).image
     if image.mode in _OPAQUE and image.getchannel("A").getextrema() != (255, 255):
@@ -130,6 +132,13 @@ def read_mask_picture(path: Path, polarity: str, max_pixels: int = MAX_PIXELS) -
             f"{path} is not a mask: {between:.0%} of its pixels are neither black nor white"
         )
     white: NDArray[np.bool_] = grey >= 128
+    values = np.asarray(image) if wide else grey
+    lowest, highest, most = int(values.min()), int(values.max()), 65535 if wide else 255
+    if white.all() == white.any() and (lowest, highest) not in ((0, 0), (most, most)):
+        raise DataError(
+            f"{path} is not a mask: its values are {lowest} to {highest}: a mask is black and "
+            f"white, 0 and {most}"
+        )
     return ~white if polarity == "white=hole" else white
 
 
@@ -153,9 +162,13 @@ def written_format(path: Path) -> str:
         UsageError: it is none that can be written.
     """
     suffix = path.suffix.lower()
+    known = ", ".join(sorted(EXTENSIONS))
+    if not suffix:
+        raise UsageError(
+            f"{path} is no folder that exists, and names no file: pictures are written as {known}"
+        )
     if suffix not in EXTENSIONS:
-        known = ", ".join(sorted(EXTENSIONS))
-        raise UsageError(f"{path}: pictures are written as {known}, got {suffix or 'no suffix'!r}")
+        raise UsageError(f"{path}: pictures are written as {known}, got {suffix!r}")
     return _WRITTEN_AS.get(suffix, suffix[1:].upper())
 
 
@@ -169,20 +182,22 @@ def write_picture(picture: Picture, filled: Image.Image, path: Path) -> None:
         DataError: the format cannot hold the picture.
     """
     file_format = written_format(path)
-    modes = _WRITTEN_MODES[file_format]
+    pgm = path.suffix.lower() == ".pgm"
+    modes = _PGM_MODES if pgm else _WRITTEN_MODES[file_format]
     if filled.mode in _OPAQUE and filled.mode not in modes:
         if filled.getchannel("A").getextrema() != (255, 255):
             raise DataError(f"{path}: {file_format} holds no transparency: write a .png")
         filled = filled.convert(_OPAQUE[filled.mode])
     if filled.mode not in modes:
-        raise DataError(f"{path}: {file_format} holds no picture of mode {filled.mode}: use .png")
+        kind = "a .pgm is grey and" if pgm else file_format
+        raise DataError(f"{path}: {kind} holds no picture of mode {filled.mode}: use .png")
     options = dict(picture.kept)
     if picture.file_format in (file_format, "MPO"):
         options |= picture.coding
     elif file_format == "JPEG":
         options["quality"] = 95
     if file_format == "WEBP":
-        options["lossless"] = True
+        options |= {"lossless": True, "exact": True}  # exact: also where it is transparent
     if picture.exif is not None and file_format in ("JPEG", "PNG", "WEBP"):
         options["exif"] = picture.exif
         if picture.orientation in _TURNED_BACK:
