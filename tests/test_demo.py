@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from inpaint_models.demo.networks import Networks
 from inpaint_models.demo.pictures import EDGE, painted, read_upload, shown, to_png
 from inpaint_models.demo.session import Session, Sessions
 from inpaint_models.errors import UsageError
+from inpaint_models.pictures import read_picture
 from inpaint_models.training.checkpoints import write_checkpoint
 from PIL import Image
 
@@ -100,6 +103,40 @@ def test_strokes_on_a_small_copy_cover_the_pixels_behind_them() -> None:
     expected = np.zeros((6, 3 * EDGE), np.bool_)
     expected[:3, 12:18] = True
     expected[3:, :3] = True
+def test_an_upload_that_would_lose_values_or_pictures_is_refused(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.png"
+    # A file of Pillow's own would have 8 bits.
+    rows = b"".join(b"\0" + bytes(range(2 * 3 * 2)) for _ in range(2))
+    with wide.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+        for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+            crc = zlib.crc32(name + content)
+            file.write(struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc))
+    with pytest.raises(UsageError, match="cannot be used: 16 bits per channel in colour"):
+        read_upload(wide, 63)
+    for suffix in ("gif", "webp", "png", "tiff"):
+        several = tmp_path / f"several.{suffix}"
+        first, second = _noise(9, 7), Image.new("RGB", (9, 7))
+        first.save(several, save_all=True, append_images=[second])
+        with pytest.raises(UsageError, match=r"cannot be used: 2 pictures in one file \(animation"):
+            read_upload(several, 63)
+
+
+def test_16_bits_for_all_channels_together_are_not_too_many(tmp_path: Path) -> None:
+    values = np.array([[0xF800, 0x07E0], [0x001F, 0xFFFF]], "<u2")
+    sizes = struct.pack("<IiiHHIIiiII", 40, 2, -2, 1, 16, 3, 8, 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    start = 14 + len(sizes + masks)
+    file = tmp_path / "narrow.bmp"
+    file.write_bytes(
+        b"BM" + struct.pack("<IHHI", start + 8, 0, 0, start) + sizes + masks + values.tobytes()
+    )
+    colours = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]
+    for read in (read_upload(file, 4), read_picture(file).image):
+        assert np.asarray(read).reshape(4, 3).tolist() == colours
+
+
     assert np.array_equal(hole, expected)
     assert not painted([], (4, 3)).any()
 
