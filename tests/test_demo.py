@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,11 @@ from inpaint_models.demo.networks import Networks
 from inpaint_models.demo.pictures import EDGE, painted, read_upload, shown, to_png
 from inpaint_models.demo.session import Session, Sessions
 from inpaint_models.errors import UsageError
+from inpaint_models.pictures import read_picture
 from inpaint_models.training.checkpoints import write_checkpoint
 from PIL import Image
+
+OURS = "http://127.0.0.1:7860"
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +48,20 @@ def _layer(size: tuple[int, int], left: int, top: int, right: int, bottom: int) 
 
 
 @pytest.fixture
-def desk(weights: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """With one network, and none of the box."""
+    (tmp_path / "uploads").mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     monkeypatch.setattr("inpaint_models.demo.networks.list_pretrained", list)
-    return Desk(Networks([weights]), Limits(file_bytes=1000, pixels=100_000))
+    return Desk(Networks([weights]), Limits(file_bytes=1000, pixels=100_000), tmp_path / "uploads")
+
+
+def _client(desk: Desk) -> TestClient:
+    return TestClient(make_application(desk)[0], base_url=OURS)
 
 
 def _upload(desk: Desk, picture: Image.Image, folder: Path) -> None:
-    file = folder / "upload.png"
+    file = folder / "uploads" / "upload.png"
     picture.save(file)
     assert (
         desk.upload("page", file)[1]
@@ -90,6 +101,40 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     Image.fromarray(np.ones((4, 4), np.uint16)).save(file)
     with pytest.raises(UsageError, match=r"more than 8 bits per channel \(mode I;16\)"):
         read_upload(file, 63)
+
+
+def test_an_upload_that_would_lose_values_or_pictures_is_refused(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.png"
+    # A file of Pillow's own would have 8 bits.
+    rows = b"".join(b"\0" + bytes(range(2 * 3 * 2)) for _ in range(2))
+    with wide.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+        for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+            crc = zlib.crc32(name + content)
+            file.write(struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc))
+    with pytest.raises(UsageError, match="cannot be used: 16 bits per channel in colour"):
+        read_upload(wide, 63)
+    for suffix in ("gif", "webp", "png", "tiff"):
+        several = tmp_path / f"several.{suffix}"
+        first, second = _noise(9, 7), Image.new("RGB", (9, 7))
+        first.save(several, save_all=True, append_images=[second])
+        with pytest.raises(UsageError, match=r"cannot be used: 2 pictures in one file \(animation"):
+            read_upload(several, 63)
+
+
+def test_16_bits_for_all_channels_together_are_not_too_many(tmp_path: Path) -> None:
+    values = np.array([[0xF800, 0x07E0], [0x001F, 0xFFFF]], "<u2")
+    sizes = struct.pack("<IiiHHIIiiII", 40, 2, -2, 1, 16, 3, 8, 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    start = 14 + len(sizes + masks)
+    file = tmp_path / "narrow.bmp"
+    file.write_bytes(
+        b"BM" + struct.pack("<IHHI", start + 8, 0, 0, start) + sizes + masks + values.tobytes()
+    )
+    colours = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]
+    for read in (read_upload(file, 4), read_picture(file).image):
+        assert np.asarray(read).reshape(4, 3).tolist() == colours
 
 
 def test_strokes_on_a_small_copy_cover_the_pixels_behind_them() -> None:
@@ -275,8 +320,7 @@ def test_only_loopback_is_quiet(weights: str, tmp_path: Path) -> None:
 
 
 def test_every_answer_confines_the_browser(desk: Desk, tmp_path: Path) -> None:
-    application, _ = make_application(desk)
-    client = TestClient(application)
+    client = _client(desk)
     for path in ("/", "/theme.css", "/saved/page"):
         policy = client.get(path).headers["content-security-policy"]
         assert policy == "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
@@ -286,6 +330,70 @@ def test_every_answer_confines_the_browser(desk: Desk, tmp_path: Path) -> None:
     assert saved.content == desk.saved("page")
     assert saved.headers["cache-control"] == "no-store"
     assert "googleapis" not in client.get("/").text + client.get("/theme.css").text
+
+
+def _ask_for(client: TestClient, path: str) -> int:
+    """Begin with the file at a path as a client of the server may; what Save then answers."""
+    given = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    asked = {"data": [given], "fn_index": 0, "session_hash": "page"}
+    assert client.post("/gradio_api/queue/join", json=asked).status_code == 200
+    told = client.get("/gradio_api/queue/data", params={"session_hash": "page"})
+    assert "process_completed" in told.text
+    return client.get("/saved/page").status_code
+
+
+def test_a_client_of_the_server_reads_no_file_but_what_it_uploads(
+    desk: Desk, tmp_path: Path
+) -> None:
+    local = tmp_path / "local.png"
+    _noise(9, 7).save(local)
+    (tmp_path / "uploads" / "link.png").symlink_to(local)
+    with _client(desk) as client:
+        for path in (local, tmp_path / "uploads" / ".." / "local.png"):
+            assert _ask_for(client, str(path)) == 404
+        # Not even a copy.
+        assert [f.name for f in (tmp_path / "uploads").rglob("*")] == ["link.png"]
+        assert _ask_for(client, str(tmp_path / "uploads" / "link.png")) == 404
+        sent = client.post("/gradio_api/upload", files={"files": ("a.png", local.read_bytes())})
+        assert _ask_for(client, sent.json()[0]) == 200
+    assert local.exists()
+
+
+def test_the_desk_takes_no_file_from_elsewhere(desk: Desk, tmp_path: Path) -> None:
+    local, link = tmp_path / "local.png", tmp_path / "uploads" / "link.png"
+    _noise(9, 7).save(local)
+    link.symlink_to(local)
+    for path in (local, link, tmp_path / "uploads" / ".." / "local.png"):
+        with pytest.raises(UsageError, match="this file has not been uploaded"):
+            desk.upload("page", path)
+    assert len(desk.sessions) == 0
+    assert local.exists()
+
+
+def test_pages_of_other_hosts_get_no_answer(desk: Desk) -> None:
+    client = _client(desk)
+    for host in ("127.0.0.1:7860", "LOCALHOST:7860", "localhost", "[::1]:7860", "[::1]"):
+        for headers in ({}, {"origin": f"http://{host}"}):
+            assert client.get("/", headers={"host": host, **headers}).status_code == 200
+    for host in ("evil.example:7860", "evil.example", "127.0.0.1.evil.example", "", "[::2]:7860"):
+        refused = client.get("/", headers={"host": host})
+        assert refused.status_code == 403
+        assert refused.text.startswith("this server is asked as 127.0.0.1, [::1], localhost, got")
+    others = ("http://evil.example", "http://127.0.0.1:7861", "http://localhost:7860", "null", "[")
+    for origin in others:
+        for method in ("GET", "POST", "OPTIONS"):
+            headers = {"origin": origin, "access-control-request-method": "POST"}
+            refused = client.request(method, "/gradio_api/upload", headers=headers)
+            assert refused.status_code == 403
+            assert refused.text.startswith("only the pages of 127.0.0.1:7860 may ask")
+            assert "access-control-allow-origin" not in refused.headers
+
+
+def test_beyond_loopback_any_name_will_do_but_no_other_page(desk: Desk) -> None:
+    client = TestClient(make_application(desk, hosts=None)[0], base_url="http://somewhere:80")
+    assert client.get("/").status_code == 200
+    assert client.get("/", headers={"origin": "http://somewhere"}).status_code == 200
+    assert client.get("/", headers={"origin": "http://evil.example"}).status_code == 403
 
 
 def test_a_page_closed_during_an_upload_is_no_error(desk: Desk) -> None:

@@ -60,7 +60,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> None:
     """Serve the page until a signal ends it."""
-    from inpaint_models.demo.desk import Desk, Limits
+    from inpaint_models.demo.desk import Limits
     from inpaint_models.demo.networks import Networks
     from inpaint_models.demo.server import serve
     from inpaint_models.devices import choose_accelerator
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
     # Whatever is wrong with the first one is said now, not on the page.
     networks.load(networks.names[0])
     limits = Limits(round(options.max_size * 2**20), round(options.max_megapixels * 1e6))
-    serve(Desk(networks, limits), options.host, options.port, options.open)
+    serve(networks, limits, options.host, options.port, options.open)
 
 
 def _positive(text: str) -> float:

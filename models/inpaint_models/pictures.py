@@ -87,7 +87,11 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     """
     try:
         with _no_limit_of_pillow(), Image.open(path, formats=FORMATS) as opened:
-            _check(opened, max_pixels)
+            if opened.width * opened.height > max_pixels:
+                raise DataError(
+                    f"{opened.width} x {opened.height} pixels are more than {max_pixels=}"
+                )
+            check_decoding(opened)
             exif = opened.getexif()
             orientation = exif.get(_ORIENTATION, 1)
             upright = ImageOps.exif_transpose(opened)
@@ -107,6 +111,23 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         raise DataError(f"{path} is not a picture of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on malformed files
         raise DataError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def check_decoding(opened: Image.Image) -> None:
+    """Refuse a file, opened but not decoded, if Pillow would drop some of it without a word.
+
+    Raises:
+        DataError: an animation or several pages, or 16 bits per channel in colour. (Of a phone's
+            several pictures the first one is the photograph: those are let through.)
+    """
+    frames = getattr(opened, "n_frames", 1)
+    if frames > 1 and opened.format != "MPO":
+        raise DataError(f"{frames} pictures in one file (animation or pages): split it first")
+    # "BGR;16" is a BMP with 16 bits for all channels together, none of which are dropped.
+    tiles = [str(tile) for tile in getattr(opened, "tile", ())]
+    wide = any(";16" in tile and "BGR;16" not in tile for tile in tiles)
+    if wide and not opened.mode.startswith("I"):
+        raise DataError("16 bits per channel in colour cannot be kept: convert it to 8 bits first")
 
 
 def read_mask_picture(path: Path, polarity: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
@@ -216,20 +237,6 @@ def _no_limit_of_pillow() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-
-
-def _check(opened: Image.Image, max_pixels: int) -> None:
-    """Refuse what would be decoded into something else than is in the file, or into too much."""
-    if opened.width * opened.height > max_pixels:
-        raise DataError(
-            f"{opened.width} x {opened.height} pixels are more than max_pixels={max_pixels}"
-        )
-    frames = getattr(opened, "n_frames", 1)
-    if frames > 1 and opened.format != "MPO":
-        raise DataError(f"{frames} pictures in one file: split it first")
-    wide = any(";16" in str(tile) for tile in getattr(opened, "tile", ()))
-    if wide and opened.mode in ("RGB", "RGBA", "LA"):
-        raise DataError("16 bits per channel in colour cannot be kept: convert it to 8 bits first")
 
 
 def _in_known_mode(image: Image.Image, file_format: str) -> Image.Image:

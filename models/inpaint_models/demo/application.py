@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI, Response
 from gradio.routes import App
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
 from ..errors import UsageError
@@ -22,14 +25,25 @@ _POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 _EDITOR = 16 * 2**20
 """Bytes: more than the editor's copies of a picture and its strokes may take."""
 
+LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
+"""What a browser on the same machine calls it."""
+
 _Message = MutableMapping[str, Any]
 _Send = Callable[[_Message], Awaitable[None]]
 _Receive = Callable[[], Awaitable[_Message]]
 _Application = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 
-def make_application(desk: Desk) -> tuple[_Application, Callable[[], None]]:
+def make_application(
+    desk: Desk, hosts: Collection[str] | None = LOOPBACK
+) -> tuple[_Application, Callable[[], None]]:
     """The page of a desk, uploads limited, and what its Save fetches; for an ASGI server.
+
+    What pages of other hosts ask for is refused.
+
+    Args:
+        desk: what the page shows.
+        hosts: the names, in lower case and without port, by which it may be asked; None for any.
 
     Returns:
         The application, and what ends the connections of pages that are open, to be called in the
@@ -49,9 +63,12 @@ def make_application(desk: Desk) -> tuple[_Application, Callable[[], None]]:
         }
         return Response(content, media_type="image/png", headers=headers)
 
+    page = make_page(desk)
+    # Only then does Gradio refuse paths outside its folder of uploads; mounting does not set it.
+    page.has_launched = True
     gr.mount_gradio_app(
         application,
-        make_page(desk),
+        page,
         path="/",
         footer_links=[],
         max_file_size=desk.limits.file_bytes,
@@ -64,7 +81,29 @@ def make_application(desk: Desk) -> tuple[_Application, Callable[[], None]]:
     mounted = application.routes[-1]
     assert isinstance(mounted, Mount)
     assert isinstance(mounted.app, App)
-    return _with_policy(application), mounted.app.stop_event.set
+    return _with_policy(_for_own_page(application, hosts)), mounted.app.stop_event.set
+
+
+def _for_own_page(application: _Application, hosts: Collection[str] | None) -> _Application:
+    """Refuse what pages of other hosts ask for, by their own name (DNS rebinding) or by ours."""
+
+    async def answer(scope: _Message, receive: _Receive, send: _Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            host = headers.get("host", "").lower()
+            name = re.sub(r":\d+$", "", host)
+            origin = headers.get("origin")
+            refusal = None
+            if hosts is not None and name not in hosts:
+                refusal = f"this server is asked as {', '.join(sorted(hosts))}, got {name!r}"
+            elif origin is not None and origin.lower().split("://")[-1] != host:
+                refusal = f"only the pages of {host} may ask, got one of {origin!r}"
+            if refusal is not None:
+                await PlainTextResponse(refusal, 403)(scope, receive, send)
+                return
+        await application(scope, receive, send)
+
+    return answer
 
 
 def _with_policy(application: _Application) -> _Application:

@@ -41,17 +41,28 @@ class Desk:
     they return is for the browser: pictures at its size, and a line that says how things stand.
     """
 
-    def __init__(self, networks: Networks, limits: Limits) -> None:
+    def __init__(self, networks: Networks, limits: Limits, uploads: Path) -> None:
+        """
+        Args:
+            networks: what fills.
+            limits: of uploads.
+            uploads: the folder of uploaded files; no other file is read or removed.
+        """
         self.networks = networks
         self.limits = limits
+        self._uploads = uploads.resolve()
         self.sessions = Sessions()
 
     def upload(self, name: str, path: str | os.PathLike[str]) -> tuple[Image.Image, str]:
         """Begin with a picture, whose file is removed: the input, and how things stand."""
+        # Whoever calls the page's functions over HTTP names the path.
+        file = Path(path).resolve()
+        if not file.is_relative_to(self._uploads):
+            raise UsageError("this file has not been uploaded")
         try:
-            picture = read_upload(path, self.limits.pixels)
+            picture = read_upload(file, self.limits.pixels)
         finally:
-            Path(path).unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
         self.sessions.begin(name, picture)
         return self.input(name)
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ..errors import UsageError, one_line
+from ..errors import DataError, UsageError, one_line
+from ..pictures import check_decoding
 
 EDGE = 800
 """The longer side, in pixels, of what a browser is shown; strokes are as fine as this."""
@@ -25,7 +26,8 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> Image.Image:
     Those modes keep every value; palettes become RGB or RGBA, CMYK becomes RGB.
 
     Raises:
-        UsageError: no picture, one of more than `max_pixels`, or not of 8 bits per channel.
+        UsageError: no picture, or several in one file, one of more than `max_pixels`, or of more
+            than 8 bits per channel.
     """
     try:
         with Image.open(path, formats=_FORMATS) as opened:
@@ -35,10 +37,13 @@ def read_upload(path: str | os.PathLike[str], max_pixels: int) -> Image.Image:
                     f"the picture has {opened.width} x {opened.height} pixels, more than "
                     f"{max_pixels / 1e6:g} million"
                 )
+            check_decoding(opened)
             picture = ImageOps.exif_transpose(opened)
             picture.load()
     except (UsageError, MemoryError):
         raise
+    except DataError as error:
+        raise UsageError(f"the picture cannot be used: {error}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on malformed files
         raise UsageError(f"this is no picture that can be read: {one_line(error)}") from error
     if picture.mode in _KEPT:

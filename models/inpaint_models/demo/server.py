@@ -8,21 +8,26 @@ import signal
 import socket
 import tempfile
 import webbrowser
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from ..errors import InpaintError, InterruptedRunError, UsageError
-from .desk import Desk
+from .desk import Desk, Limits
+from .networks import Networks
 
 
-def serve(desk: Desk, host: str, port: int, open_browser: bool = False) -> NoReturn:
+def serve(
+    networks: Networks, limits: Limits, host: str, port: int, open_browser: bool = False
+) -> NoReturn:
     """Show the page until a signal ends it. Prints the address, and a warning beyond loopback.
 
     Nothing stays: files of uploads and results are in a private temporary folder, which is removed.
 
     Args:
-        desk: what the page shows.
-        host: an address or name to listen on.
+        networks: what is on offer.
+        limits: of uploads.
+        host: an address or name to listen on. On loopback, only by its names the page is shown.
         port: 0 for any that is free.
         open_browser: open the page in the default browser.
 
@@ -42,10 +47,12 @@ def serve(desk: Desk, host: str, port: int, open_browser: bool = False) -> NoRet
             os.environ["GRADIO_TEMP_DIR"] = folder
             import uvicorn
 
-            from .application import make_application
+            from .application import LOOPBACK, make_application
 
             address = _address(host, listener.getsockname()[1])
-            application, end_connections = make_application(desk)
+            hosts = {*LOOPBACK, _in_address(host).lower()} if _is_loopback(host) else None
+            desk = Desk(networks, limits, Path(folder))
+            application, end_connections = make_application(desk, hosts)
 
             class Server(uvicorn.Server):
                 async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -87,8 +94,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _address(host: str, port: int) -> str:
     wildcards = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
-    name = wildcards.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{name}:{port}/"
+    return f"http://{wildcards.get(host) or _in_address(host)}:{port}/"
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _is_loopback(host: str) -> bool:
