@@ -67,6 +67,8 @@ def serve(folder: Path, *arguments: str) -> Iterator[Server]:
         [sys.executable, "-m", "inpaint_cli", "demo", "--port", "0", *arguments],
         cwd=folder / "home", env={**os.environ, **places, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # As in a terminal: what a shell puts into the background ignores Ctrl-C, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         assert process.stdout is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from .arrays import Mask, Settings, fill_array, fill_tensor
 from .canvas import Values
 from .checks import check_at_least
 from .levels import Limits
-from .weights import list_pretrained, load_pretrained
+from .weights import find_pretrained, list_pretrained, load_pretrained
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -124,9 +125,11 @@ def _network(model: str | os.PathLike[str] | nn.Module) -> nn.Module:
         return model
     if not isinstance(model, (str, os.PathLike)):
         raise TypeError(f"model must be a name, a path or a network, got {type(model).__name__}")
-    return _shipped(model) if model in list_pretrained() else load_pretrained(model)
+    if model in list_pretrained():
+        return _shipped(find_pretrained(model))
+    return load_pretrained(model)
 
 
 @functools.cache
-def _shipped(name: str) -> nn.Module:
-    return load_pretrained(name)
+def _shipped(path: Path) -> nn.Module:
+    return load_pretrained(path)
