@@ -59,9 +59,12 @@ def prepare_mask(mask: Tensor, image: Tensor) -> Tensor:
         raise TypeError(f"mask must be a tensor, got {type(mask).__name__}")
     n, _, h, w = image.shape
     if mask.dim() != 4 or mask.shape[1] != 1 or mask.shape[2] != h or mask.shape[3] != w:
+        allowed = f"({n}, 1, {h}, {w})" + (f" or (1, 1, {h}, {w})" if n != 1 else "")
+        plane = mask.dim() == 4 and mask.shape[1] > 1 and mask.shape[2:] == image.shape[2:]
+        hint = ": one plane for all channels, as mask[:, :1]" if plane else ""
         raise ValueError(
-            f"mask must have shape ({n}, 1, {h}, {w}) or (1, 1, {h}, {w}) to go with an image of "
-            f"shape {tuple(image.shape)}, got {tuple(mask.shape)}"
+            f"mask must have shape {allowed} to go with an image of shape {tuple(image.shape)}, "
+            f"got {tuple(mask.shape)}{hint}"
         )
     if mask.shape[0] != n and mask.shape[0] != 1:
         raise ValueError(
