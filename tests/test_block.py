@@ -22,6 +22,7 @@ from inpaint_ops import (
     ChannelMask,
     PartialConv2d,
     PartialConvBlock,
+    RegionNorm2d,
     UpsampledPartialConv2d,
     UpsampledPartialConvBlock,
     core,
@@ -316,6 +317,24 @@ def test_regions_of_rn_b(region: str) -> None:
     found = _everything(block, x, mask, given)
     for f, w in zip(found, _everything(_hooked(block), x, mask, given), strict=True):
         torch.testing.assert_close(f, w)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_clean_region_norm_gets_its_regions(given: bool) -> None:
+    conv = PartialConv2d(6, 8, 3, stride=2, padding=1, bias=False, return_mask=True)
+    norm = RegionNorm2d(8, stats="instance")
+    block = PartialConvBlock(conv, norm, nn.ReLU()).double()
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    x, mask = _inputs()
+    region = (torch.rand(2, 1, 14, 10) > 0.5).double() if given else None
+    y, new_mask = block(x, mask, region)
+    raw, updated = conv(x, mask)
+    regions = updated if region is None else region[:, :, ::2, ::2]
+    wanted = torch.relu(norm(raw, regions)) * updated
+    torch.testing.assert_close(y, wanted)
+    assert torch.equal(new_mask, updated)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32])

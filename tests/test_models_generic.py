@@ -314,7 +314,11 @@ def test_bad_masks(name: str) -> None:
     image, mask = picture(4, 16, 16), holes(4, 16, 16)
     for wrong, message in [
         (mask[:, 0], r"mask must have shape \(4, 1, 16, 16\) or .*got \(4, 16, 16\)"),
-        (mask.expand(4, 3, 16, 16), r"mask must have shape .*got \(4, 3, 16, 16\)"),
+        (
+            mask.expand(4, 3, 16, 16),
+            r"mask must have shape \(4, 1, 16, 16\) or \(1, 1, 16, 16\) .*got \(4, 3, 16, 16\): "
+            r"one plane for all channels, as mask\[:, :1\]",
+        ),
         (mask[..., :8], r"mask must have shape .*got \(4, 1, 16, 8\)"),
         (mask[:2], "mask must have batch size 4, as the image has, or 1, got 2"),
         (mask.to("meta"), "mask is on meta, but the image is on cpu"),

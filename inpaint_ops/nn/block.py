@@ -17,7 +17,7 @@ from ..raw_conv import Raw, raw_partial_conv2d
 from ..upsampling import raw_partial_conv2d_upsampled
 from ..validation import constant, norm_parameter
 from .partial_conv import PartialConv2d, UpsampledPartialConv2d
-from .region_norm import RN_B, RN_L, resized
+from .region_norm import RN_B, RN_L, RegionNorm2d, resized
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -133,6 +133,8 @@ class _Block(nn.Module):
         """Norm, activation and mask by their modules."""
         if isinstance(self.norm, RN_B):
             y = self.norm(y, _holes(new_mask if region is None else region))
+        elif isinstance(self.norm, RegionNorm2d):
+            y = self.norm(y, new_mask if region is None else resized(region, y))
         elif self.norm is not None:
             y = self.norm(y)
         if self.activation is not None:
@@ -246,7 +248,7 @@ class PartialConvBlock(_Block):
 
     Args:
         conv: with ``return_mask=True``.
-        norm: of one argument, or an `RN_B`, which gets the regions; or None.
+        norm: of one argument, or an `RN_B` or `RegionNorm2d`, which get the regions; or None.
         activation: or None.
         mask_output: False: no multiplication by the new mask at the end.
     """
@@ -278,8 +280,8 @@ class PartialConvBlock(_Block):
             x: (N, C_in, H, W). What lies under a hole is never read.
             mask: 1 = valid; (N or 1, 1, H, W), or a `ChannelMask` with one plane per group of
                 channels.
-            region: (N or 1, 1, H0, W0), 1 = valid: the regions of an `RN_B`, resized to the output
-                by nearest neighbour. None: the updated mask.
+            region: (N or 1, 1, H0, W0), 1 = valid: the regions of an `RN_B` or `RegionNorm2d`,
+                resized to the output by nearest neighbour. None: the updated mask.
             masked_input: x has been multiplied by the mask already, as another block's output has.
 
         Returns:
