@@ -1,14 +1,16 @@
-"""The generated part of docs/benchmarks.md: shares of the bounds, and the sweeps' picture."""
+"""The generated parts of docs/benchmarks.md (shares of the bounds, and the sweeps' picture) and of
+docs/patching.md."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from .bounds import BYTES
-from .figures import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, STEP, Rows
+from .figures import BOTH, CHANNELS_LAST, CONTIGUOUS, FORWARD, STEP, Rows, ratio
 from .results import Result
 
 FOLDER = "../benchmarks/results"
+MODES = {FORWARD: "inference", STEP: "forward and backward of a training step"}
 
 
 def block(full: Result, full_name: str, sweep: Path | None) -> str:
@@ -31,6 +33,29 @@ def block(full: Result, full_name: str, sweep: Path | None) -> str:
         picture = f"{FOLDER}/{sweep.stem}-curves.png"
         parts.append(f"![Time and memory against size, holes and channels]({picture})")
     return "\n\n".join(parts)
+
+
+def patched_block(full: Result, full_name: str) -> str:
+    """Networks of public code before and after they are patched, a line each."""
+    rows = Rows(full.rows)
+    body = []
+    for row in rows.rows:
+        if row.group != "patched" or row.provider != "fused":
+            continue
+        before = rows.ms("patched", row.case, row.mode, "reference")
+        times = ["-" if ms is None else f"{ms:.0f} ms" for ms in (before, row.median)]
+        faster = ratio(before, row.median)
+        body.append(
+            [f"{row.case}, {MODES[row.mode]}", *times, "-" if faster is None else f"{faster:.2f}x"]
+        )
+    if not body:
+        return f"`{full_name}` holds no patched networks: `python -m benchmarks` measures them."
+    machine = full.machine
+    return (
+        f"{machine['cpu']}, {machine['threads']} threads, torch {full.versions['torch']}, one "
+        f"picture of 256x256 with holes, contiguous; from [`{full_name}`]({FOLDER}/{full_name})."
+        "\n\n" + table(("modules of", "before", "after", "faster"), body)
+    )
 
 
 def _networks(rows: Rows) -> list[list[str]]:

@@ -14,6 +14,7 @@ from .results import Result
 ROOT = Path(__file__).parent.parent
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 GPU_PAGE = ROOT / "docs" / "gpu-results.md"
+PATCHING = ROOT / "docs" / "patching.md"
 NOTES = ROOT / "docs" / "performance.md"
 MODELS = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
@@ -49,6 +50,7 @@ def main(words: list[str]) -> int:
         GPU_PAGE: gpu_docs.block(results.load(gpu) if gpu else None, gpu.name if gpu else ""),
         MODELS: model_docs.block(),
         NOTES: growth.block(results.load(grown) if grown else None, grown.name if grown else ""),
+        PATCHING: docs.patched_block(result, path.name),
         README: block(result, path.name),
         PAGE: docs.block(result, path.name, results.newest("sweep")),
     }
@@ -88,7 +90,9 @@ def block(result: Result, file_name: str) -> str:
     for provider, name in (("fused", ""), ("fused, C-channel mask", ", C-channel mask")):
         for mode in (FORWARD, BOTH):
             lines.append(_layers(rows, f"`partial_conv2d`{name}, {mode}", mode, provider))
-    return "\n".join([*lines, "", LEGEND, "", _sentence(result, file_name)])
+    plot = f"benchmarks/results/{Path(file_name).stem}.png"
+    picture = f"![Speed-up over the published plain-PyTorch modules]({plot})"
+    return "\n".join([*lines, "", LEGEND, "", _sentence(result, file_name), "", picture])
 
 
 def _network(rows: Rows, name: str, key: tuple[str, str, str]) -> str:
