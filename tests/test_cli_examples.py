@@ -148,9 +148,10 @@ def test_an_example_is_a_command_and_its_keys_fit_the_recipe(
         pages: list[Any] = []
         monkeypatch.setattr(server, "serve", lambda *arguments: pages.append(arguments))
         assert main(words) == 0
-        ((desk, host, port, open_browser),) = pages
-        first = desk.networks.names[0].split(",")[0].removeprefix("runs/")
+        ((networks, limits, host, port, open_browser),) = pages
+        first = networks.names[0].split(",")[0].removeprefix("runs/")
         assert first == ("pconv_unet" if "runs" in line else "compact")
+        assert limits.file_bytes == round(options.max_size * 2**20)
         assert (host, port, open_browser) == (options.host, options.port, "--open" in words)
         return
     if options.run_command is fill.run:
