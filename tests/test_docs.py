@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from benchmarks import __main__ as measuring
+from benchmarks.reproduction import __main__ as reproducing
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -41,6 +45,50 @@ def test_the_python_of_a_page_runs(page: Path) -> None:
     names: dict[str, Any] = {}
     for block in _python(page):
         exec(compile(block, str(page), "exec"), names)
+
+
+def _commands(module: str) -> list[str]:
+    """What the pages show behind ``python -m``, each once; what explains it is cut off."""
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    found = re.findall(rf"python -m {re.escape(module)}(?![\w.])([^`\n#()]*)", text)
+    return sorted({" ".join(line.split()).rstrip(".,:") for line in found})
+
+
+@pytest.mark.parametrize("line", _commands("benchmarks"))
+def test_a_command_of_the_benchmarks_has_cases_or_is_another_command(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = line.split()
+    if words and not words[0].startswith("-"):
+        with pytest.raises(SystemExit) as ended:
+            measuring.main([words[0], "--help"])
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        assert all(option.strip("[]") in shown for option in words if "--" in option)
+        return
+    assert measuring.main([*words, "--list"]) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", _commands("benchmarks.reproduction"))
+def test_a_command_of_the_reproduction_is_one(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def begin(*_: Any, **__: Any) -> int:
+        begun.append(line)
+        return 0
+
+    for name in ("prepare", "train_all", "evaluate_all", "compare", "_report"):
+        monkeypatch.setattr(reproducing, name, begin)
+    monkeypatch.setattr(reproducing, "write_json", lambda *_: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    assert reproducing.main(line.split()) == 0
+    assert len(begun) == 1
+
+
+def test_the_commands_of_the_benchmarks_are_found() -> None:
+    assert {"", "--quick", "--plan sweep", "--only patched"} <= set(_commands("benchmarks"))
+    assert len(_commands("benchmarks.reproduction")) >= 5
 
 
 def _anchors(page: Path) -> set[str]:

@@ -602,6 +602,13 @@ REFUSED: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
         "value_range must be two finite numbers",
         lambda: _try(image=np.zeros((9, 12)), value_range="all"),
     ),
+    "span": (
+        ValueError,
+        "image must hold values whose span its dtype can hold, got values from -3e\\+38 to 3e\\+38",
+        lambda: _try(
+            image=np.tile(np.array([-3e38, 3e38], np.float32), (9, 6)), value_range="known"
+        ),
+    ),
     "mode": (
         ValueError,
         "image must be of mode RGB, L, .*got CMYK",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +375,16 @@ REFUSED: dict[str, tuple[str, int, Callable[[], Sequence[object]]]] = {
         1,
         lambda: [_wide_colour("wide.png"), "mask.png"],
     ),
+    "a transparent value in 16 bits": (
+        "clear.png: transparency in grey of 1 or 16 bits cannot be kept",
+        1,
+        lambda: [_save("clear.png", MODES["I;16"](), transparency=7), "mask.png"],
+    ),
+    "a transparent value in 1 bit": (
+        "clear.png: transparency in grey of 1 or 16 bits cannot be kept",
+        1,
+        lambda: [_save("clear.png", MODES["1"](), transparency=0), "mask.png"],
+    ),
     "colour in 16 bits": (
         "deep.png has 16 bits: --hole-colour is for pictures of 8 bits",
         2,
@@ -414,8 +424,8 @@ REFUSED: dict[str, tuple[str, int, Callable[[], Sequence[object]]]] = {
 }
 
 
-def _save(path: str, image: Image.Image) -> str:
-    image.save(path)
+def _save(path: str, image: Image.Image, **options: Any) -> str:
+    image.save(path, **options)
     return path
 
 
@@ -554,6 +564,33 @@ class TestFolders:
         self._are_filled("one.png", "two.bmp", "sub/three.png")
         lines = capsys.readouterr().out.splitlines()
         assert lines == [f"out/{n}: 1.82% filled" for n in ("one.png", "sub/three.png", "two.bmp")]
+
+    def test_a_folder_of_masks_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And not once for each of its pictures, whose number would count twice."""
+        read: list[Path] = []
+        glob = Path.glob
+
+        def watched(self: Path, pattern: str, **options: Any) -> Iterator[Path]:
+            read.append(self)
+            return glob(self, pattern, **options)
+
+        monkeypatch.setattr(Path, "glob", watched)
+        assert _run("photos", "masks", "-o", "out") == 0
+        assert sorted(path for path in read if path.parts[0] == "masks") == [
+            Path("masks"),
+            Path("masks/sub"),
+        ]
+
+    def test_a_terminal_shows_how_far_it_is(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+        monkeypatch.setenv("TERM", "xterm")
+        assert _run("photos", "masks", "-o", "out") == 0
+        assert "3/3" in capsys.readouterr().err
+        monkeypatch.delenv("FORCE_COLOR")
+        assert _run("photos", "masks", "-o", "out", "--force") == 0
+        assert capsys.readouterr().err == ""
 
     def test_one_mask_serves_all(self) -> None:
         assert _run("photos", "mask.png", "-o", "out") == 0

@@ -357,6 +357,7 @@ def test_an_array_file_is_filled(tmp_path: Path, net: nn.Module, model: str) -> 
         (("broken.nc", "-o", "x.nc"), "broken.nc cannot be read", 1),
         (("broken.npy", "-o", "x.npy"), "broken.npy cannot be read", 1),
         (("whole.npy", "-o", "x.npy"), "must hold one array of floats", 1),
+        (("long.npy", "-o", "x.npy"), "must hold one array of floats of up to 64 bits", 1),
     ],
 )
 def test_grids_that_cannot_be_filled(
@@ -372,6 +373,7 @@ def test_grids_that_cannot_be_filled(
     _dataset().to_netcdf("field.nc")
     np.save("field.npy", _field(2, 32, 48))
     np.save("whole.npy", np.ones((4, 4), int))
+    np.save("long.npy", np.ones((4, 4), np.longdouble))
     for name in ("broken.nc", "broken.npy", "mask.png"):
         Path(name).write_bytes(b"x")
     assert _run(*words, "--model", model) == code

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,25 +112,40 @@ def run(options: argparse.Namespace) -> None:
     if not 0 <= options.tolerance <= 255:
         raise UsageError(f"--tolerance must be from 0 to 255, got {options.tolerance}")
     jobs = _folder_jobs(options) if options.picture.is_dir() else [_single_job(options)]
-    _check_inputs_stay(options, jobs)
+    _check_inputs_stay(jobs)
     device = "cuda" if choose_accelerator(options.accelerator) == "gpu" else "cpu"
     net = load_pretrained(options.model).to(device)
     if not options.picture.is_dir():
-        print(_fill_file(options, net, *jobs[0]))
+        print(_fill_file(options, net, jobs[0]))
         return
     _fill_all(options, net, jobs)
 
 
-def _single_job(options: argparse.Namespace) -> tuple[Path, Path]:
+class _Job(NamedTuple):
+    """One file to fill.
+
+    Attributes:
+        picture: it.
+        masks: MASK itself, or all files of the mask folder that have the picture's name.
+        out: where it goes.
+    """
+
+    picture: Path
+    masks: Sequence[Path]
+    out: Path
+
+
+def _single_job(options: argparse.Namespace) -> _Job:
     from inpaint_models.errors import UsageError
 
     if options.mask is not None and options.mask.is_dir():
         raise UsageError(f"{options.mask} is a folder, but {options.picture} is a file")
     out = options.output
-    return options.picture, out / options.picture.name if out.is_dir() else out
+    masks = [] if options.mask is None else [options.mask]
+    return _Job(options.picture, masks, out / options.picture.name if out.is_dir() else out)
 
 
-def _folder_jobs(options: argparse.Namespace) -> list[tuple[Path, Path]]:
+def _folder_jobs(options: argparse.Namespace) -> list[_Job]:
     """Pictures below the folder, and where each goes; not those of OUT or of MASK inside it."""
     from inpaint_models.errors import UsageError
     from inpaint_models.pictures import EXTENSIONS
@@ -153,12 +168,27 @@ def _folder_jobs(options: argparse.Namespace) -> list[tuple[Path, Path]]:
     ]
     if not found:
         raise UsageError(f"{folder}: no picture here")
-    return [(path, out / path.relative_to(folder)) for path in found]
+    inside = [path.relative_to(folder) for path in found]
+    masks = _masks_named(options.mask, inside)
+    return [_Job(folder / name, near, out / name) for name, near in zip(inside, masks, strict=True)]
 
 
-def _fill_all(
-    options: argparse.Namespace, net: nn.Module, jobs: Sequence[tuple[Path, Path]]
-) -> None:
+def _masks_named(mask: Path | None, names: Sequence[Path]) -> list[Sequence[Path]]:
+    """MASK itself, or all files of the mask folder that have the name, for each of the names."""
+    from inpaint_models.pictures import EXTENSIONS
+
+    if mask is None or not mask.is_dir():
+        return [[] if mask is None else [mask] for _ in names]
+    listed: dict[Path, dict[str, list[Path]]] = {}  # each folder is read once
+    for parent in {(mask / name).parent for name in names}:
+        by_stem = listed.setdefault(parent, {})
+        for path in sorted(parent.glob("*")):
+            if path.suffix.lower() in EXTENSIONS:
+                by_stem.setdefault(path.stem, []).append(path)
+    return [listed[(mask / name).parent].get(name.stem, []) for name in names]
+
+
+def _fill_all(options: argparse.Namespace, net: nn.Module, jobs: Sequence[_Job]) -> None:
     from inpaint_models.errors import DataError, InpaintError
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -167,10 +197,10 @@ def _fill_all(
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        for picture, out in progress.track(jobs):
+        for job in progress.track(jobs):
             try:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                print(_fill_file(options, net, picture, out))
+                job.out.parent.mkdir(parents=True, exist_ok=True)
+                print(_fill_file(options, net, job))
             except (InpaintError, OSError) as error:
                 failed += 1
                 print(f"inpaint: {' '.join(str(error).split())}", file=sys.stderr)
@@ -178,11 +208,12 @@ def _fill_all(
         raise DataError(f"{failed} of {len(jobs)} pictures could not be filled, see above")
 
 
-def _fill_file(options: argparse.Namespace, net: nn.Module, picture: Path, out: Path) -> str:
+def _fill_file(options: argparse.Namespace, net: nn.Module, job: _Job) -> str:
     """Fill one file; returns the line that says so."""
     from inpaint_models.errors import DataError
 
-    mask = _mask_of(options, picture)
+    picture, _, out = job
+    mask = None if options.mask is None else _only_mask(options, job)
     _check_target(options, out)
     grid = picture.suffix.lower() in _GRIDS
     try:
@@ -192,35 +223,17 @@ def _fill_file(options: argparse.Namespace, net: nn.Module, picture: Path, out: 
     return f"{out}: {missing} filled" if missing else f"{out}: a copy, there is no hole"
 
 
-def _mask_of(options: argparse.Namespace, picture: Path) -> Path | None:
-    """MASK itself, or the one file of the mask folder that has the picture's name."""
+def _only_mask(options: argparse.Namespace, job: _Job) -> Path:
     from inpaint_models.errors import DataError
 
-    if options.mask is None:
-        return None
-    found = _masks_named_as(options, picture)
-    if len(found) != 1:
-        wanted = (options.mask / picture.relative_to(options.picture)).with_suffix(".*")
-        names = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{picture}: expected one mask {wanted}, found {names}")
-    return found[0]
+    if len(job.masks) != 1:
+        wanted = (options.mask / job.picture.relative_to(options.picture)).with_suffix(".*")
+        names = ", ".join(path.name for path in job.masks) or "none"
+        raise DataError(f"{job.picture}: expected one mask {wanted}, found {names}")
+    return job.masks[0]
 
 
-def _masks_named_as(options: argparse.Namespace, picture: Path) -> list[Path]:
-    """MASK itself, or all files of the mask folder that have the picture's name."""
-    from inpaint_models.pictures import EXTENSIONS
-
-    mask: Path = options.mask
-    if not mask.is_dir():
-        return [mask]
-    return sorted(
-        path
-        for path in (mask / picture.relative_to(options.picture)).parent.glob("*")
-        if path.stem == picture.stem and path.suffix.lower() in EXTENSIONS
-    )
-
-
-def _check_inputs_stay(options: argparse.Namespace, jobs: Sequence[tuple[Path, Path]]) -> None:
+def _check_inputs_stay(jobs: Sequence[_Job]) -> None:
     """Refuse to write to any input, be it another picture's."""
     from inpaint_models.errors import UsageError
 
@@ -230,13 +243,12 @@ def _check_inputs_stay(options: argparse.Namespace, jobs: Sequence[tuple[Path, P
         return status.st_dev, status.st_ino
 
     inputs: dict[tuple[int, int], Path] = {}
-    for picture, _ in jobs:
-        masks = [] if options.mask is None else _masks_named_as(options, picture)
-        inputs |= {identity(path): path for path in (*masks, picture) if path.exists()}
-    for _, out in jobs:
-        path = inputs.get(identity(out)) if out.exists() else None
+    for job in jobs:
+        inputs |= {identity(path): path for path in (*job.masks, job.picture) if path.exists()}
+    for job in jobs:
+        path = inputs.get(identity(job.out)) if job.out.exists() else None
         if path is not None:
-            raise UsageError(f"{out} is {path}, an input, which is never written to")
+            raise UsageError(f"{job.out} is {path}, an input, which is never written to")
 
 
 def _check_target(options: argparse.Namespace, out: Path) -> None:

@@ -198,6 +198,12 @@ def _black_and_white(
     if not np.isfinite(seen).all():
         raise ValueError(f"{name} must be finite where it is known, got NaN or infinity there")
     lowest, highest = (x.astype(dtype)[:, None, None] for x in (seen.min(1), seen.max(1)))
+    with np.errstate(over="ignore"):
+        if not np.isfinite(highest - lowest).all():
+            raise ValueError(
+                f"{name} must hold values whose span its dtype can hold, got values from "
+                f"{lowest.min():g} to {highest.max():g}: set what stands for missing to NaN"
+            )
     if value_range == "known" or (value_range is None and nan_marks):
         return lowest, highest
     black, white = (0, 1) if value_range is None else _checked_range(value_range)

@@ -79,8 +79,11 @@ def fill_npy(path: Path, out: Path, **arguments: Any) -> int:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        raise DataError(f"{path} must hold one array of floats, NaN where something is missing")
+    floats = isinstance(array, np.ndarray) and array.dtype.kind == "f"
+    if not floats or array.dtype.itemsize > 8:
+        raise DataError(
+            f"{path} must hold one array of floats of up to 64 bits, NaN where something is missing"
+        )
     filled = fill(array, **arguments)
     with replacing(out) as temporary, temporary.open("wb") as file:
         np.save(file, filled)

@@ -240,6 +240,12 @@ def _no_limit_of_pillow() -> Iterator[None]:
 
 
 def _in_known_mode(image: Image.Image, file_format: str) -> Image.Image:
+    # Pillow has no mode of 1 or 16 bits with alpha.
+    if "transparency" in image.info and image.mode.startswith(("1", "I")):
+        raise DataError(
+            "transparency in grey of 1 or 16 bits cannot be kept: convert it to 8 bits with alpha "
+            "first"
+        )
     # Older Pillows open 16-bit PNG and PGM as mode I.
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
         return Image.fromarray(np.asarray(image).astype(np.uint16))
