@@ -95,9 +95,12 @@ def load_checkpoint(
 
     Raises:
         OSError: no such file.
+        TypeError: `net` is no module.
         ValueError: a file that cannot be read safely, an unknown layout, names or shapes that do
             not fit; the message lists them.
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net: expected an nn.Module, got {type(net).__name__}")
     where = "the checkpoint" if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else _read(Path(source))
     layout, tensors = _unwrapped(content, label, where)
@@ -167,11 +170,13 @@ def _unwrapped(
     if "labels" in content:
         if not isinstance(content["labels"], list | tuple):
             raise ValueError(f"{where}: expected a list under 'labels'")
-        labels = [str(name) for name in content["labels"]]
-        if not labels or (label is not None and label not in labels):
-            raise ValueError(f"label: expected one of {labels}, got {label!r}")
-        label = labels[-1] if label is None else label
-        part = content.get(label)
+        keys = {str(name): name for name in content["labels"]}
+        if not keys:
+            raise ValueError(f"{where}: the list under 'labels' is empty, so it holds no model")
+        if label is not None and label not in keys:
+            raise ValueError(f"label: expected one of {list(keys)}, got {label!r}")
+        label = list(keys)[-1] if label is None else label
+        part = content.get(keys[label])
         inner = part.get("model") if isinstance(part, Mapping) else None
         if not isinstance(inner, Mapping):
             raise ValueError(f"{where}: expected a state_dict under {label!r}, 'model'")

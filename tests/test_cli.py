@@ -98,6 +98,9 @@ def test_a_run_is_trained_resumed_and_evaluated(
     printed = capsys.readouterr().out
     for word in ("pconv_unet", "colour-corrected", "PSNR", "PC 80k iters"):
         assert word in printed
+    small = ("image_size=32", "data.workers=0", "metrics=[psnr]")
+    assert main(["evaluate", "compact", "--data", data, *small, *cpu]) == 0
+    assert "Navier-Stokes" in capsys.readouterr().out
     names = sorted(path.name for path in Path("results").iterdir())
     assert names == ["evaluation.json", "pictures.png", "rows.csv", "table.md"]
     assert Path("results/table.md").read_text() == printed

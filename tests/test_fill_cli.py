@@ -525,6 +525,12 @@ class TestNeverOverwriting:
         assert Path("b.png").read_bytes() == b"before"
         assert not list(Path().glob(".b*"))
 
+    def test_an_error_names_the_result_and_not_the_temporary_file(self) -> None:
+        out = Path("none", "b.png")
+        with pytest.raises(FileNotFoundError) as caught, replacing(out) as temporary:
+            temporary.write_bytes(b"")
+        assert caught.value.filename == str(out)
+
 
 def test_without_a_hole_there_is_a_copy(capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(_pixels()).save("a.png")

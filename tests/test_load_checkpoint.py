@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -109,6 +109,19 @@ def test_a_label_chooses_among_several_models() -> None:
         load_checkpoint(net, content, label="6")
     with pytest.raises(ValueError, match="label: the checkpoint holds one model"):
         load_checkpoint(net, source.state_dict(), label="5")
+
+
+def test_labels_may_be_numbers() -> None:
+    source, net = Published(), Published()
+    model = {"model": source.state_dict()}
+    content: dict[Any, Any] = {"labels": [5], 5: model}
+    assert load_checkpoint(net, content).layout == "model of '5'"
+    assert torch.equal(net.conv.input_conv.weight, source.conv.input_conv.weight)
+
+
+def test_what_is_no_network_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"net: expected an nn\.Module, got int"):
+        load_checkpoint(cast(Any, 5), {})
 
 
 def test_safetensors_load_too(tmp_path: Path) -> None:
@@ -347,7 +360,7 @@ def test_without_strict_the_rest_is_loaded_and_reported() -> None:
     [
         ({"weights": {"a": 1}}, "unknown layout with the keys weights"),
         ([1, 2], "expected a dictionary, got list"),
-        ({"labels": []}, r"label: expected one of \[\], got None"),
+        ({"labels": []}, "the list under 'labels' is empty"),
         ({"labels": ["a"], "a": {}}, "expected a state_dict under 'a', 'model'"),
         ({"labels": ["a"]}, "expected a state_dict under 'a', 'model'"),
         ({"labels": ["a"], "a": {"model": [1]}}, "expected a state_dict under 'a', 'model'"),

@@ -192,7 +192,9 @@ def card(measured: Measured) -> str:
             "## Photographs",
             "",
             "From three Debian packages. Nothing of them is in the weights' file but what training "
-            "made of it.",
+            "made of it. The weights come under this package's own licence, Apache-2.0; whether "
+            "the photographs' licences bear on them is not settled law. Who needs to be sure "
+            "trains them anew on other photographs, with the commands above.",
             "",
             "- `lomiri_*`: lomiri-wallpapers-16.04. CC0-1.0: seeding (Clemens Engelhardt). "
             "CC-BY-4.0: aitzgorri, friends, life, sunset (Aitzol Berasategi), Picture_0B, "

@@ -30,7 +30,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_words(parser, "CHECKPOINT", "run, checkpoint or .safetensors; recipe keys given anew")
+    add_words(
+        parser, "CHECKPOINT", "run, checkpoint, .safetensors or compact; recipe keys given anew"
+    )
     parser.add_argument("--data", metavar="DIR", required=True, help="pictures")
     parser.add_argument("--output", metavar="DIR", type=Path, help="where to write results")
     parser.add_argument(

@@ -13,7 +13,7 @@ from inpaint_ops import RN_B, RN_L, RegionNorm2d
 
 from ..devices import choose_accelerator
 from ..errors import UsageError
-from ..weights import load_generator
+from ..weights import find_pretrained, load_generator
 from .baselines import Fill
 from .data import Batch, InpaintingDataset, make_loader
 from .evaluate import Evaluation, evaluate
@@ -64,7 +64,7 @@ def measure(
     split, CIFAR-10's test batch. `overrides` may say otherwise.
 
     Args:
-        checkpoint: what `load_generator` takes.
+        checkpoint: what `load_pretrained` takes.
         data: the pictures, of the kind that the recipe names.
         overrides: "key=value" each, of the recipe that the checkpoint holds.
         accelerator: "cpu", "gpu" or "auto".
@@ -76,7 +76,7 @@ def measure(
         UsageError: checkpoint, data, overrides or another argument are not usable.
     """
     device = torch.device("cuda" if choose_accelerator(accelerator) == "gpu" else "cpu")
-    net, metadata = load_generator(checkpoint)
+    net, metadata = load_generator(find_pretrained(checkpoint))
     _check_batch_size(batch_size, net)
     source = f"recipe of {os.fspath(checkpoint)}"
     if "recipe" not in metadata:
