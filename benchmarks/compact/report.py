@@ -137,8 +137,7 @@ def _sentences(measured: Measured) -> list[str]:
         f"Means over {count} photographs that it has not seen, each with {_masks()} free-form "
         f"masks for each range, of {TEST_SIZE}x{TEST_SIZE} pixels amid copies with a shorter side "
         f"of {TEST_SIDE}; photographs and masks were fixed before training. {verdict}, by the "
-        f"means; of the {count} photographs, on {min(photographs)} in the closest of these "
-        f"comparisons and on {max(photographs)} in the clearest. {weights['parameters']:,} "
+        f"means; {_spread(photographs, count)}. {weights['parameters']:,} "
         f"parameters, {weights['bytes'] / 1e6:.1f} MB. Measured at commit {measured['hash'][:10]}"
         f"{' with changes' if measured['dirty'] else ''}: "
         f"[`benchmarks/results/compact/measured.json`]"
@@ -150,6 +149,15 @@ def _sentences(measured: Measured) -> list[str]:
         "of some ten pixels; it does not know what a face or a window looks like, draws no "
         "texture, and leaves the middle of a large hole blurred.",
     ]
+
+
+def _spread(better_on: list[int], count: int) -> str:
+    if min(better_on) == count:
+        return f"on each of the {count} photographs too"
+    return (
+        f"of the {count} photographs, on {min(better_on)} in the closest of these comparisons and "
+        f"on {max(better_on)} in the clearest"
+    )
 
 
 def _from_filling(measured: Measured) -> float:
