@@ -92,6 +92,14 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     torch.testing.assert_close(filled.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_does_not_reach_the_averages(dtype: torch.dtype) -> None:
+    image, mask = _picture(1, 3, 33, 20, dtype=torch.float32), _mask(1, 1, 33, 20)
+    expected = smooth_filling(image, mask)
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(smooth_filling(image, mask), expected)
+
+
 def test_gradients_reach_known_pixels_only() -> None:
     image, mask = _picture(1, 2, 9, 7).requires_grad_(), _mask(1, 1, 9, 7).double()
     assert torch.autograd.gradcheck(lambda x: smooth_filling(x, mask, 2, 1), image)

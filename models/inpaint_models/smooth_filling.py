@@ -22,7 +22,8 @@ _TAPS = (1.0, 3.0, 3.0, 1.0)
 def smooth_filling(image: Tensor, mask: Tensor, levels: int = 7, sweeps: int = 4) -> Tensor:
     """Fill the holes of an image with smooth continuations of what is around them.
 
-    Differentiable with respect to the image. Half precision is computed in float32.
+    Differentiable with respect to the image. Half precision is computed in float32, also under
+    autocast.
 
     Args:
         image: (N, C, H, W), any floating dtype; what lies in a hole is not read, be it NaN.
@@ -37,6 +38,10 @@ def smooth_filling(image: Tensor, mask: Tensor, levels: int = 7, sweeps: int = 4
     check_at_least("levels", levels, 1)
     check_at_least("sweeps", sweeps, 0)
     mask = prepare_mask(mask, image)
+    device = image.device.type
+    if torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):  # it would cast the averages
+            return smooth_filling(image, mask, levels, sweeps)
     wide = torch.promote_types(image.dtype, torch.float32)
     weight = mask.to(wide)
     x = torch.where(mask == 0, 0, image).to(wide)
