@@ -95,12 +95,14 @@ def load_checkpoint(
 
     Raises:
         OSError: no such file.
-        TypeError: `net` is no module.
+        TypeError: `net` is no module, or `source` no path and no mapping.
         ValueError: a file that cannot be read safely, an unknown layout, names or shapes that do
             not fit; the message lists them.
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net: expected an nn.Module, got {type(net).__name__}")
+    if not isinstance(source, str | os.PathLike | Mapping):
+        raise TypeError(f"source: expected a path or a mapping, got {type(source).__name__}")
     where = "the checkpoint" if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else _read(Path(source))
     layout, tensors = _unwrapped(content, label, where)

@@ -274,6 +274,8 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.Mon
         export_program(small_model("unet_mse").eval().double())
     with pytest.raises(TypeError, match=r"net must be a torch\.nn\.Module, got int"):
         export_program(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"net must be a torch\.nn\.Module, got NoneType"):
+        export_model(None, path)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"channels must be given .* such as Tiny"):
         export_program(tiny())
     with pytest.raises(ValueError, match="result must be one of 'filled', 'prediction', got 'all'"):

@@ -122,6 +122,8 @@ def test_labels_may_be_numbers() -> None:
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(TypeError, match=r"net: expected an nn\.Module, got int"):
         load_checkpoint(cast(Any, 5), {})
+    with pytest.raises(TypeError, match="source: expected a path or a mapping, got NoneType"):
+        load_checkpoint(Own(), cast(Any, None))
 
 
 def test_safetensors_load_too(tmp_path: Path) -> None:

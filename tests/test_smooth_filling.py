@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from inpaint_models import composite, create_model, fill_holes, smooth_filling
@@ -106,6 +108,22 @@ def test_gradients_reach_known_pixels_only() -> None:
     smooth_filling(image, mask).square().sum().backward()
     assert image.grad is not None
     assert (image.grad[(mask == 0).expand_as(image)] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "text"),
+    [
+        (torch.ones(3, 8, 8), ValueError, r"image must have shape \(N, C, H, W\), got \(3, 8, 8\)"),
+        (torch.ones(1, 3, 8, 0), ValueError, "image must have at least one pixel"),
+        (torch.ones(1, 3, 8, 8, dtype=torch.uint8), TypeError, "image must be of a floating-point"),
+        ([1.0], TypeError, "image must be a tensor, got list"),
+    ],
+)
+def test_what_is_no_batch_of_pictures_is_refused(
+    image: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        smooth_filling(image, torch.ones(1, 1, 8, 8))
 
 
 @pytest.mark.parametrize(("name", "value"), [("levels", 0), ("sweeps", -1)])

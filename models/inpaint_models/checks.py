@@ -26,22 +26,28 @@ def check_image(image: Tensor, channels: int, parameter: Tensor, name: str = "im
 
     Under autocast the dtype may differ from the network's: the convolutions cast.
     """
-    if not isinstance(image, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(image).__name__}")
-    if image.dim() != 4 or image.shape[1] != channels:
-        raise ValueError(f"{name} must have shape (N, {channels}, H, W), got {tuple(image.shape)}")
-    if image.shape[2] == 0 or image.shape[3] == 0:
-        raise ValueError(f"{name} must have at least one pixel, got shape {tuple(image.shape)}")
-    if not image.is_floating_point():
-        raise TypeError(
-            f"{name} must be of a floating-point dtype with values in [0, 1], got {image.dtype}"
-        )
+    check_pictures(image, channels, name)
     if image.device != parameter.device:
         raise ValueError(f"{name} is on {image.device}, but the network is on {parameter.device}")
     autocast = torch.is_autocast_enabled(image.device.type)
     if image.dtype != parameter.dtype and not autocast:
         raise TypeError(
             f"{name} must have the network's dtype {parameter.dtype}, got {image.dtype}"
+        )
+
+
+def check_pictures(image: Tensor, channels: int | None = None, name: str = "image") -> None:
+    """Raise unless `image` is (N, channels, H, W) of a floating dtype; None: any channels."""
+    if not isinstance(image, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(image).__name__}")
+    if image.dim() != 4 or channels not in (None, image.shape[1]):
+        allowed = "C" if channels is None else channels
+        raise ValueError(f"{name} must have shape (N, {allowed}, H, W), got {tuple(image.shape)}")
+    if any(size == 0 for size in image.shape[1:]):
+        raise ValueError(f"{name} must have at least one pixel, got shape {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise TypeError(
+            f"{name} must be of a floating-point dtype with values in [0, 1], got {image.dtype}"
         )
 
 

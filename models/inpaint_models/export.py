@@ -147,6 +147,7 @@ def export_model(
         raise ValueError(f"opset must be {allowed}, got {opset}")
     if check is not None and check < 1:
         raise ValueError(f"check must be at least 1, got {check}")
+    _check_net(net)
     if is_onnx:
         _require("onnx", "onnxscript", *([] if check is None else ["onnxruntime"]))
         _check_bytes(net)

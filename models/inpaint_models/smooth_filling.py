@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checks import check_at_least, prepare_mask
+from .checks import check_at_least, check_pictures, prepare_mask
 
 _TAPS = (1.0, 3.0, 3.0, 1.0)
 """Of the averages. Even in number, so that a pixel of the deeper level lies amid its four."""
@@ -34,9 +34,14 @@ def smooth_filling(image: Tensor, mask: Tensor, levels: int = 7, sweeps: int = 4
 
     Returns:
         (N, C, H, W), of the image's dtype: the image where the mask is not 0.
+
+    Raises:
+        TypeError: image or mask is no tensor, or of a dtype that is not allowed.
+        ValueError: a shape that does not fit, an image without pixels, a number out of range.
     """
     check_at_least("levels", levels, 1)
     check_at_least("sweeps", sweeps, 0)
+    check_pictures(image)
     mask = prepare_mask(mask, image)
     device = image.device.type
     if torch.is_autocast_enabled(device):
